@@ -1,0 +1,121 @@
+# `make run` and `make test` need a C compiler, make and a POSIX shell with sed and awk. `make help` lists the rest.
+
+CC     = cc
+CFLAGS = -O2 -g
+LANGUAGE = -std=c99
+WARNINGS = -Wall -Wextra -Wpedantic -Wshadow -Wconversion -Wsign-conversion -Wundef -Werror
+LDFLAGS  = -pthread
+
+# The pollers on which each test runs, by system; BACKENDS= leaves the choice to the loop.
+SYSTEM   := $(shell uname -s)
+BACKENDS = $(if $(filter Linux,$(SYSTEM)),epoll$(comma)poll,poll)
+comma    = ,
+
+# Each way to build the tests has its directory.
+VARIANT = plain
+OUT     = build/$(VARIANT)
+
+TEST_SOURCES := $(sort $(wildcard tests/test_*.c))
+TEST_HEADERS := $(wildcard tests/*.h)
+TEST_OBJECTS  = $(OUT)/main.o $(TEST_SOURCES:tests/%.c=$(OUT)/%.o)
+TEST_OPTIONS  = $(if $(BACKENDS),--backends $(BACKENDS)) $(if $(FILTER),--filter $(FILTER)) \
+                $(if $(SHUFFLE),$(if $(filter 1,$(SHUFFLE)),--shuffle,--shuffle=$(SHUFFLE))) \
+                $(if $(JOBS),--jobs $(JOBS)) $(if $(REPEAT),--repeat $(REPEAT))
+TEST_RUN      = $(OUT)/tests $(TEST_OPTIONS)
+SLOW          = TEST_SLOW=1 TEST_TIMEOUT=$${TEST_TIMEOUT:-60}
+
+EXAMPLES := $(sort $(wildcard examples/*.c))
+
+# need(command, package): stops with one line when the command is missing.
+need = command -v $(1) >/dev/null || { echo "'$(1)' is missing; install it, for example: apt-get install $(2)" >&2; exit 1; }
+
+.PHONY: help run test tests examples lint format format-check asan tsan valgrind compile coverage test-compilers clean FORCE
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "%-14s %s\n", $$1, $$2 }' Makefile
+
+run: ## build and run the HTTP server example; ARGS="--listen 127.0.0.1:8080 --root DIR" serves a directory
+	@sh tests/examples.sh examples/httpd.c
+	build/examples/httpd $(or $(ARGS),--demo)
+
+test: tests ## run the tests; FILTER=text,text SHUFFLE=1|seed JOBS=n REPEAT=n BACKENDS=epoll,poll
+	$(TEST_RUN)
+
+# ---- The test binary ----
+
+tests: $(OUT)/tests
+
+$(OUT)/tests: $(TEST_OBJECTS)
+	$(CC) $(CFLAGS) -o $@ $(TEST_OBJECTS) $(LDFLAGS)
+
+$(OUT)/main.o: tests/main.c $(TEST_HEADERS) evloop.h $(OUT)/tests.inc $(OUT)/flags
+	$(CC) $(LANGUAGE) $(CFLAGS) $(WARNINGS) -I$(OUT) -c -o $@ tests/main.c
+
+$(OUT)/test_%.o: tests/test_%.c $(TEST_HEADERS) evloop.h $(OUT)/flags
+	$(CC) $(LANGUAGE) $(CFLAGS) $(WARNINGS) -c -o $@ $<
+
+# One X(area, name) for each TEST(name), within the same preprocessor conditions.
+$(OUT)/tests.inc: $(TEST_SOURCES) tests/list.awk Makefile | $(OUT)
+	awk -f tests/list.awk $(TEST_SOURCES) >$@
+
+# Changes when the flags do, so that everything is built again.
+$(OUT)/flags: FORCE | $(OUT)
+	@echo '$(CC) $(LANGUAGE) $(CFLAGS) $(WARNINGS) $(LDFLAGS)' | cmp -s - $@ || \
+	    echo '$(CC) $(LANGUAGE) $(CFLAGS) $(WARNINGS) $(LDFLAGS)' >$@
+
+$(OUT):
+	@mkdir -p $@
+
+FORCE:
+
+# ---- Checks that need more than a compiler ----
+
+asan: ## run the tests under the address and undefined behaviour sanitizers
+	$(SLOW) $(MAKE) --no-print-directory test VARIANT=asan \
+	    CFLAGS='-O1 -g -fno-omit-frame-pointer -fsanitize=address,undefined -fno-sanitize-recover=all'
+
+tsan: ## run the tests under the thread sanitizer
+	$(SLOW) $(MAKE) --no-print-directory test VARIANT=tsan CFLAGS='-O1 -g -fsanitize=thread'
+
+valgrind: ## run the tests under valgrind
+	@$(call need,valgrind,valgrind)
+	$(SLOW) TEST_WRAPPER='valgrind -q --error-exitcode=9 --leak-check=full --errors-for-leak-kinds=definite' \
+	    $(MAKE) --no-print-directory test VARIANT=valgrind CFLAGS='-O1 -g'
+
+compile: ## compile evloop.h in each way to include it, with each compiler at hand
+	sh tests/compile.sh
+
+test-compilers: ## run the tests as built by other compilers, and with each part left out
+	sh tests/variants.sh
+
+coverage: ## print the share of evloop.h's lines that the tests run; below 90 % is an error
+	@$(call need,gcc,gcc)
+	@$(call need,gcovr,gcovr)
+	@rm -f build/coverage/*.gcda
+	$(SLOW) $(MAKE) --no-print-directory test VARIANT=coverage CC=gcc CFLAGS='-O0 -g --coverage'
+	@gcovr --root . --object-directory build/coverage --filter 'evloop\.h$$' --fail-under-line 90 \
+	    --print-summary --html-details build/coverage/evloop.html \
+	    --txt build/coverage/lines.txt
+
+lint: ## check the layout, comments, names and format of evloop.h
+	@sh tests/lint.sh --self-test >build/lint.log 2>&1 || { cat build/lint.log; exit 1; }
+	@sh tests/lint.sh
+
+FORMATTED = $(wildcard evloop.h tests/*.[ch] tests/compile/*.[ch] examples/*.[ch] bench/*.[ch])
+FORMATTER = $(firstword $(shell command -v clang-format-14 || command -v clang-format) clang-format-14)
+
+format: ## format all C with clang-format 14
+	@$(call need,$(FORMATTER),clang-format-14)
+	$(FORMATTER) --style=file -i $(FORMATTED)
+
+format-check: ## say which lines `make format` would change
+	@$(call need,$(FORMATTER),clang-format-14)
+	$(FORMATTER) --style=file --dry-run --Werror $(FORMATTED)
+
+# ---- Examples ----
+
+examples: ## build each example by the command in its first comment
+	sh tests/examples.sh $(EXAMPLES)
+
+clean: ## remove what was built
+	rm -rf build

@@ -1,0 +1,6465 @@
+/* evloop.h - an event loop in one file. Public domain (Unlicense) or MIT-0, as you like: see the end.
+
+   Timers, tasks, wake-ups, TCP and descriptor watching on one thread, after libuv's model and names
+   (`uv_run` is `evl_run`), with what a runtime or a server needs on top: Node's task queues, lent
+   read buffers, watermarks and caps, stream timeouts, time slices for a game's frame.
+
+   Do this in ONE .c or .cpp file, before anything else is included:
+
+       #define EVLOOP_IMPLEMENTATION
+       #include "evloop.h"
+
+   and include "evloop.h" plainly wherever else you use it. Build with `cc -O2 prog.c -pthread`.
+   A whole program:
+
+       #define EVLOOP_IMPLEMENTATION
+       #include "evloop.h"
+       #include <stdio.h>
+
+       static void on_tick(evl_timer_t *timer) {
+           puts("tick");
+           if (++*(int *)timer->data == 3)
+               evl_close((evl_handle_t *)timer, NULL);
+       }
+
+       int main(void) {
+           evl_loop_t loop;
+           evl_timer_t timer;
+           int ticks = 0;
+           evl_loop_init(&loop);
+           evl_timer_init(&loop, &timer);
+           timer.data = &ticks;
+           evl_timer_start(&timer, on_tick, 100, 100);
+           evl_run(&loop, EVL_RUN_DEFAULT);
+           return evl_loop_close(&loop);
+       }
+
+
+   Contents
+
+     Interface
+       - [SECTION] Basics
+       - [SECTION] Errors
+       - [SECTION] Loop
+       - [SECTION] Handles and requests
+       - [SECTION] Tasks
+       - [SECTION] Timers
+       - [SECTION] Watchers
+       - [SECTION] Async
+       - [SECTION] Streams
+       - [SECTION] TCP
+       - [SECTION] Poll
+       - [SECTION] Addresses
+       - [SECTION] Threads
+     Implementation
+       - [SECTION] Platform
+       - [SECTION] Memory
+       - [SECTION] Atomics
+       - [SECTION] Lists
+       - [SECTION] Lock-free stack
+       - [SECTION] Timer heap
+       - [SECTION] Task ring
+       - [SECTION] Error table
+       - [SECTION] POSIX system calls
+       - [SECTION] POSIX threads
+       - [SECTION] Backend contract
+       - [SECTION] Backend epoll
+       - [SECTION] Backend poll
+       - [SECTION] Callbacks and turns
+       - [SECTION] Phases
+       - [SECTION] Running
+       - [SECTION] Loop lifetime
+       - [SECTION] Handle functions
+       - [SECTION] Timer functions
+       - [SECTION] Task functions
+       - [SECTION] Watcher functions
+       - [SECTION] Async and posts
+       - [SECTION] Stream reading
+       - [SECTION] Stream writing
+       - [SECTION] Stream listening
+       - [SECTION] Stream lifetime
+       - [SECTION] Stream bounds
+       - [SECTION] Pump
+       - [SECTION] TCP functions
+       - [SECTION] Poll functions
+       - [SECTION] Address functions
+       - [SECTION] Dispatch tables
+     Appendix
+       - [SECTION] libuv names
+       - [SECTION] Changelog and licence
+
+
+   The model
+
+   A LOOP belongs to one thread and calls you back there. A HANDLE is long-lived (a timer, a
+   socket); a REQUEST is one operation (a write, a connect). Both are plain structs that you
+   allocate, on the stack if you like, and that stay yours: the library keeps a pointer to them, so
+   they must not move or vanish while in use. A handle is in use from its init function until its
+   close callback, a request from its start until its callback.
+
+   evl_run turns the phases until nothing is left to wait for:
+
+          ┌───────────────────────────┐
+          │    due timers, once       │   before the first turn, in EVL_RUN_DEFAULT only
+          └─────────────┬─────────────┘
+       ┌─>┌─────────────┴─────────────┐
+       │  │          pending          │   callbacks put off: finished writes, deferred errors
+       │  ├───────────────────────────┤
+       │  │       idle, prepare       │   in the order in which they were started
+       │  ├───────────────────────────┤
+       │  │           poll            │   sleeps until something happens; I/O, async, posts;
+       │  │                           │   then what became pending, at most 8 rounds of it
+       │  ├───────────────────────────┤
+       │  │     check, immediates     │
+       │  ├───────────────────────────┤
+       │  │          closing          │   close callbacks
+       │  ├───────────────────────────┤
+       └──┤          timers           │   those that are due by a clock read just now
+          └───────────────────────────┘
+
+   Ticks, then microtasks, are drained before the first phase and after every callback. No callback
+   runs before the call that started it has returned; each request's callback runs exactly once;
+   after a close callback nothing of that handle runs any more. Inside a callback you may start,
+   stop, close or reuse any handle, also the one that is calling you.
+
+   A handle that is active and referenced keeps evl_run going, and so does a request; evl_unref
+   takes a handle out of the count. evl_loop_close frees a loop once every handle is closed;
+   evl_loop_destroy closes them for you.
+
+   Threads. Everything belongs to the loop's thread but evl_async_send, evl_post and evl_post_stop,
+   which may be called from any thread (evl_async_send and evl_post_stop from a signal handler, too).
+   Two loops in two threads share nothing. A comment that says nothing of threads means: the
+   loop's thread. Forking: call evl_loop_fork in the child before the loop runs there.
+
+   Errors. Every call that can fail returns 0 or a count, or a negative EVL_E… code at once, and
+   then nothing has changed. What fails later comes to the callback as its status. Nothing that the
+   kernel or a caller does aborts the program. No signal is raised: a write to a closed peer is
+   EVL_EPIPE. Descriptors that the library opens are close-on-exec and nonblocking.
+
+   Bounds. As in libuv nothing is capped until you say so: evl_stream_set_watermarks bounds what a
+   slow reader may pile up, evl_listen_limit the connections, evl_stream_set_timeouts the patience.
+   One busy handle cannot starve the others: after 32 reads or accepts in a row the rest have their turn.
+
+   Memory. Nothing is allocated by timers, ticks, immediates, asyncs, reads into lent buffers and
+   writes of up to four buffers, once the loop has warmed up. Timers live in one array of 16 bytes
+   each, immediates and timeouts in a slab, ticks in a ring; these grow as needed and never shrink.
+
+   Platforms. Linux: epoll (default) and poll. Other POSIX systems: poll, compiled but not yet run.
+   The environment variable EVLOOP_BACKEND (`epoll`, `poll`) picks one when a loop is initialised.
+   C99 or later, C++11 or later; gcc, clang, tcc (x86), musl.
+
+
+   Configuration, before the include (the first column also where you only include it)
+
+     EVLOOP_IMPLEMENTATION   put the implementation here, in one file of the program
+     EVLOOP_STATIC           everything static, in this file alone; implies the implementation
+     EVLOOP_API              what stands before each declaration, say a dllexport; default `extern`
+     EVLOOP_UV_NAMES         libuv's names as well: uv_run, UV_EINVAL, ...
+     EVLOOP_NO_NET           leaves out streams and TCP
+     EVLOOP_NO_THREADS       leaves out evl_thread_*, evl_mutex_* and their kin
+     EVLOOP_NO_FS, EVLOOP_NO_DNS, EVLOOP_NO_PROCESS, EVLOOP_NO_SIGNAL, EVLOOP_NO_FS_EVENT,
+     EVLOOP_NO_TTY, EVLOOP_NO_OS, EVLOOP_NO_DIAG
+                             leave out parts that this version does not have yet: accepted, no effect
+     EVLOOP_MALLOC(size), EVLOOP_CALLOC(count, size), EVLOOP_REALLOC(ptr, size), EVLOOP_FREE(ptr)
+                             all four or none; default the C library's. Called from the loop's
+                             thread, and MALLOC from any thread that calls evl_post.
+     EVLOOP_ASSERT(condition)
+                             checks the library's own invariants, never your input; default
+                             assert when EVLOOP_DEBUG_ASSERT is defined, else nothing
+     EVLOOP_FAULT(name), EVLOOP_SHORT(name, count)
+                             for tests: the errno with which the system call `name` is to fail or
+                             0, and how much of `count` bytes it is to move; default 0 and `count`
+*/
+#if (defined(EVLOOP_IMPLEMENTATION) || defined(EVLOOP_STATIC)) && defined(__linux__) &&            \
+    !defined(_GNU_SOURCE)
+#define _GNU_SOURCE                                                                                \
+    1 /* accept4, epoll_pwait2, ppoll: hidden from -std=c99 and -std=c11 otherwise */
+#endif
+
+#ifndef EVLOOP_H
+#define EVLOOP_H
+
+#include <errno.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+
+#if !defined(_WIN32)
+#include <netinet/in.h>
+#include <pthread.h>
+#include <sys/socket.h>
+#include <sys/types.h>
+#endif
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/* ==== [SECTION] Basics ==== */
+
+/* The version of this header and of the libuv interface that it follows. */
+#define EVLOOP_VERSION         "0.1.0"
+#define EVL_VERSION_MAJOR      1
+#define EVL_VERSION_MINOR      52
+#define EVL_VERSION_PATCH      0
+#define EVL_VERSION_IS_RELEASE 1
+#define EVL_VERSION_SUFFIX     ""
+#define EVL_VERSION_HEX        ((EVL_VERSION_MAJOR << 16) | (EVL_VERSION_MINOR << 8) | EVL_VERSION_PATCH)
+
+#if defined(EVLOOP_STATIC)
+#undef EVLOOP_API
+#if defined(__GNUC__) || defined(__TINYC__)
+#define EVLOOP_API __attribute__((unused)) static
+#else
+#define EVLOOP_API static
+#endif
+#elif !defined(EVLOOP_API)
+#define EVLOOP_API extern
+#endif
+
+#if defined(EVLOOP_NO_NET)
+#define EVLI_HAVE_STREAMS 0
+#else
+#define EVLI_HAVE_STREAMS 1
+#endif
+
+/* What the operating system calls a socket, a descriptor, a file and a process. */
+#if defined(_WIN32)
+typedef uintptr_t evl_os_sock_t;
+typedef void *evl_os_fd_t;
+typedef int evl_file;
+typedef int evl_pid_t;
+#else
+typedef int evl_os_sock_t;
+typedef int evl_os_fd_t;
+typedef int evl_file;
+typedef pid_t evl_pid_t;
+#endif
+
+/* A run of bytes, laid out as the system's scatter/gather functions want it. */
+typedef struct evl_buf_t {
+#if defined(_WIN32)
+    unsigned long len;
+    char *base;
+#else
+    char *base;
+    size_t len;
+#endif
+} evl_buf_t;
+
+typedef struct evl_loop_s evl_loop_t;
+typedef struct evl_handle_s evl_handle_t;
+typedef struct evl_stream_s evl_stream_t;
+typedef struct evl_tcp_s evl_tcp_t;
+typedef struct evl_poll_s evl_poll_t;
+typedef struct evl_timer_s evl_timer_t;
+typedef struct evl_prepare_s evl_prepare_t;
+typedef struct evl_check_s evl_check_t;
+typedef struct evl_idle_s evl_idle_t;
+typedef struct evl_async_s evl_async_t;
+typedef struct evl_req_s evl_req_t;
+typedef struct evl_shutdown_s evl_shutdown_t;
+typedef struct evl_write_s evl_write_t;
+typedef struct evl_connect_s evl_connect_t;
+typedef struct evl_pump_s evl_pump_t;
+
+/* Versions as numbers and text, of the libuv interface that is followed. Thread: any. */
+EVLOOP_API unsigned int evl_version(void);
+EVLOOP_API const char *evl_version_string(void);
+
+/* A buffer descriptor for `len` bytes at `base`. Thread: any. */
+EVLOOP_API evl_buf_t evl_buf_init(char *base, unsigned int len);
+
+typedef void *(*evl_malloc_func)(size_t size);
+typedef void *(*evl_realloc_func)(void *ptr, size_t size);
+typedef void *(*evl_calloc_func)(size_t count, size_t size);
+typedef void (*evl_free_func)(void *ptr);
+
+/* Replaces the allocator for the whole process; the EVLOOP_MALLOC family is the one at the start.
+ * Errors: EVL_EINVAL when one of the four is NULL.
+ * Thread: any, but before the first use of the library. */
+EVLOOP_API int evl_replace_allocator(evl_malloc_func malloc_func, evl_realloc_func realloc_func,
+                                     evl_calloc_func calloc_func, evl_free_func free_func);
+
+/* Nanoseconds of a monotonic clock whose start means nothing. Thread: any. */
+EVLOOP_API uint64_t evl_hrtime(void);
+
+typedef enum { EVL_CLOCK_MONOTONIC, EVL_CLOCK_REALTIME } evl_clock_id;
+typedef struct {
+    int64_t tv_sec;
+    int32_t tv_nsec;
+} evl_timespec64_t;
+
+/* Reads a clock of the system. Errors: EVL_EFAULT (ts is NULL), EVL_EINVAL (no such clock).
+ * Thread: any. */
+EVLOOP_API int evl_clock_gettime(evl_clock_id clock_id, evl_timespec64_t *ts);
+
+/* Puts the calling thread to sleep for `msec` milliseconds, whatever signals come. Thread: any. */
+EVLOOP_API void evl_sleep(unsigned int msec);
+
+/* ==== [SECTION] Errors ==== */
+
+/* Name, the code where the system has no errno of that name, and the message. */
+#define EVL_ERRNO_MAP(XX)                                                                          \
+    XX(E2BIG, "argument list too long")                                                            \
+    XX(EACCES, "permission denied")                                                                \
+    XX(EADDRINUSE, "address already in use")                                                       \
+    XX(EADDRNOTAVAIL, "address not available")                                                     \
+    XX(EAFNOSUPPORT, "address family not supported")                                               \
+    XX(EAGAIN, "resource temporarily unavailable")                                                 \
+    XX(EAI_ADDRFAMILY, "address family not supported")                                             \
+    XX(EAI_AGAIN, "temporary failure")                                                             \
+    XX(EAI_BADFLAGS, "bad ai_flags value")                                                         \
+    XX(EAI_BADHINTS, "invalid value for hints")                                                    \
+    XX(EAI_CANCELED, "request canceled")                                                           \
+    XX(EAI_FAIL, "permanent failure")                                                              \
+    XX(EAI_FAMILY, "ai_family not supported")                                                      \
+    XX(EAI_MEMORY, "out of memory")                                                                \
+    XX(EAI_NODATA, "no address")                                                                   \
+    XX(EAI_NONAME, "unknown node or service")                                                      \
+    XX(EAI_OVERFLOW, "argument buffer overflow")                                                   \
+    XX(EAI_PROTOCOL, "resolved protocol is unknown")                                               \
+    XX(EAI_SERVICE, "service not available for socket type")                                       \
+    XX(EAI_SOCKTYPE, "socket type not supported")                                                  \
+    XX(EALREADY, "connection already in progress")                                                 \
+    XX(EBADF, "bad file descriptor")                                                               \
+    XX(EBUSY, "resource busy or locked")                                                           \
+    XX(ECANCELED, "operation canceled")                                                            \
+    XX(ECHARSET, "invalid Unicode character")                                                      \
+    XX(ECONNABORTED, "software caused connection abort")                                           \
+    XX(ECONNREFUSED, "connection refused")                                                         \
+    XX(ECONNRESET, "connection reset by peer")                                                     \
+    XX(EDESTADDRREQ, "destination address required")                                               \
+    XX(EEXIST, "file already exists")                                                              \
+    XX(EFAULT, "bad address in system call argument")                                              \
+    XX(EFBIG, "file too large")                                                                    \
+    XX(EHOSTUNREACH, "host is unreachable")                                                        \
+    XX(EINTR, "interrupted system call")                                                           \
+    XX(EINVAL, "invalid argument")                                                                 \
+    XX(EIO, "i/o error")                                                                           \
+    XX(EISCONN, "socket is already connected")                                                     \
+    XX(EISDIR, "illegal operation on a directory")                                                 \
+    XX(ELOOP, "too many symbolic links encountered")                                               \
+    XX(EMFILE, "too many open files")                                                              \
+    XX(EMSGSIZE, "message too long")                                                               \
+    XX(ENAMETOOLONG, "name too long")                                                              \
+    XX(ENETDOWN, "network is down")                                                                \
+    XX(ENETUNREACH, "network is unreachable")                                                      \
+    XX(ENFILE, "file table overflow")                                                              \
+    XX(ENOBUFS, "no buffer space available")                                                       \
+    XX(ENODEV, "no such device")                                                                   \
+    XX(ENOENT, "no such file or directory")                                                        \
+    XX(ENOMEM, "not enough memory")                                                                \
+    XX(ENONET, "machine is not on the network")                                                    \
+    XX(ENOPROTOOPT, "protocol not available")                                                      \
+    XX(ENOSPC, "no space left on device")                                                          \
+    XX(ENOSYS, "function not implemented")                                                         \
+    XX(ENOTCONN, "socket is not connected")                                                        \
+    XX(ENOTDIR, "not a directory")                                                                 \
+    XX(ENOTEMPTY, "directory not empty")                                                           \
+    XX(ENOTSOCK, "socket operation on non-socket")                                                 \
+    XX(ENOTSUP, "operation not supported on socket")                                               \
+    XX(EOVERFLOW, "value too large for defined data type")                                         \
+    XX(EPERM, "operation not permitted")                                                           \
+    XX(EPIPE, "broken pipe")                                                                       \
+    XX(EPROTO, "protocol error")                                                                   \
+    XX(EPROTONOSUPPORT, "protocol not supported")                                                  \
+    XX(EPROTOTYPE, "protocol wrong type for socket")                                               \
+    XX(ERANGE, "result too large")                                                                 \
+    XX(EROFS, "read-only file system")                                                             \
+    XX(ESHUTDOWN, "cannot send after transport endpoint shutdown")                                 \
+    XX(ESPIPE, "invalid seek")                                                                     \
+    XX(ESRCH, "no such process")                                                                   \
+    XX(ETIMEDOUT, "connection timed out")                                                          \
+    XX(ETXTBSY, "text file is busy")                                                               \
+    XX(EXDEV, "cross-device link not permitted")                                                   \
+    XX(UNKNOWN, "unknown error")                                                                   \
+    XX(EOF, "end of file")                                                                         \
+    XX(ENXIO, "no such device or address")                                                         \
+    XX(EMLINK, "too many links")                                                                   \
+    XX(EHOSTDOWN, "host is down")                                                                  \
+    XX(EREMOTEIO, "remote I/O error")                                                              \
+    XX(ENOTTY, "inappropriate ioctl for device")                                                   \
+    XX(EFTYPE, "inappropriate file type or format")                                                \
+    XX(EILSEQ, "illegal byte sequence")                                                            \
+    XX(ESOCKTNOSUPPORT, "socket type not supported")                                               \
+    XX(ENODATA, "no data available")                                                               \
+    XX(EUNATCH, "protocol driver not attached")                                                    \
+    XX(ENOEXEC, "exec format error")
+
+/* The codes: the negated errno where the system has one, else a number of our own far below. */
+/* clang-format off: one code a line would hide the list in itself */
+typedef enum {
+    EVL_EAI_ADDRFAMILY = -3000, EVL_EAI_AGAIN = -3001, EVL_EAI_BADFLAGS = -3002,
+    EVL_EAI_BADHINTS = -3013, EVL_EAI_CANCELED = -3003, EVL_EAI_FAIL = -3004,
+    EVL_EAI_FAMILY = -3005, EVL_EAI_MEMORY = -3006, EVL_EAI_NODATA = -3007,
+    EVL_EAI_NONAME = -3008, EVL_EAI_OVERFLOW = -3009, EVL_EAI_PROTOCOL = -3014,
+    EVL_EAI_SERVICE = -3010, EVL_EAI_SOCKTYPE = -3011, EVL_UNKNOWN = -4094, EVL_EOF = -4095,
+#if defined(_WIN32)
+    EVL_E2BIG = -4093, EVL_EACCES = -4092, EVL_EADDRINUSE = -4091, EVL_EADDRNOTAVAIL = -4090,
+    EVL_EAFNOSUPPORT = -4089, EVL_EAGAIN = -4088, EVL_EALREADY = -4084, EVL_EBADF = -4083,
+    EVL_EBUSY = -4082, EVL_ECANCELED = -4081, EVL_ECONNABORTED = -4079, EVL_ECONNREFUSED = -4078,
+    EVL_ECONNRESET = -4077, EVL_EDESTADDRREQ = -4076, EVL_EEXIST = -4075, EVL_EFAULT = -4074,
+    EVL_EFBIG = -4036, EVL_EHOSTUNREACH = -4073, EVL_EINTR = -4072, EVL_EINVAL = -4071,
+    EVL_EIO = -4070, EVL_EISCONN = -4069, EVL_EISDIR = -4068, EVL_ELOOP = -4067,
+    EVL_EMFILE = -4066, EVL_EMSGSIZE = -4065, EVL_ENAMETOOLONG = -4064, EVL_ENETDOWN = -4063,
+    EVL_ENETUNREACH = -4062, EVL_ENFILE = -4061, EVL_ENOBUFS = -4060, EVL_ENODEV = -4059,
+    EVL_ENOENT = -4058, EVL_ENOMEM = -4057, EVL_ENOPROTOOPT = -4035, EVL_ENOSPC = -4055,
+    EVL_ENOSYS = -4054, EVL_ENOTCONN = -4053, EVL_ENOTDIR = -4052, EVL_ENOTEMPTY = -4051,
+    EVL_ENOTSOCK = -4050, EVL_ENOTSUP = -4049, EVL_EOVERFLOW = -4026, EVL_EPERM = -4048,
+    EVL_EPIPE = -4047, EVL_EPROTO = -4046, EVL_EPROTONOSUPPORT = -4045, EVL_EPROTOTYPE = -4044,
+    EVL_ERANGE = -4034, EVL_EROFS = -4043, EVL_ESHUTDOWN = -4042, EVL_ESPIPE = -4041,
+    EVL_ESRCH = -4040, EVL_ETIMEDOUT = -4039, EVL_ETXTBSY = -4038, EVL_EXDEV = -4037,
+    EVL_ENXIO = -4033, EVL_EMLINK = -4032, EVL_ENOTTY = -4029, EVL_EILSEQ = -4027,
+    EVL_ENOEXEC = -4022, EVL_ECHARSET = -4080, EVL_ENONET = -4056, EVL_EREMOTEIO = -4030,
+    EVL_EFTYPE = -4028, EVL_EHOSTDOWN = -4031, EVL_ESOCKTNOSUPPORT = -4025, EVL_ENODATA = -4024,
+    EVL_EUNATCH = -4023,
+#else
+    EVL_E2BIG = -E2BIG, EVL_EACCES = -EACCES, EVL_EADDRINUSE = -EADDRINUSE,
+    EVL_EADDRNOTAVAIL = -EADDRNOTAVAIL, EVL_EAFNOSUPPORT = -EAFNOSUPPORT, EVL_EAGAIN = -EAGAIN,
+    EVL_EALREADY = -EALREADY, EVL_EBADF = -EBADF, EVL_EBUSY = -EBUSY, EVL_ECANCELED = -ECANCELED,
+    EVL_ECONNABORTED = -ECONNABORTED, EVL_ECONNREFUSED = -ECONNREFUSED,
+    EVL_ECONNRESET = -ECONNRESET, EVL_EDESTADDRREQ = -EDESTADDRREQ, EVL_EEXIST = -EEXIST,
+    EVL_EFAULT = -EFAULT, EVL_EFBIG = -EFBIG, EVL_EHOSTUNREACH = -EHOSTUNREACH,
+    EVL_EINTR = -EINTR, EVL_EINVAL = -EINVAL, EVL_EIO = -EIO, EVL_EISCONN = -EISCONN,
+    EVL_EISDIR = -EISDIR, EVL_ELOOP = -ELOOP, EVL_EMFILE = -EMFILE, EVL_EMSGSIZE = -EMSGSIZE,
+    EVL_ENAMETOOLONG = -ENAMETOOLONG, EVL_ENETDOWN = -ENETDOWN, EVL_ENETUNREACH = -ENETUNREACH,
+    EVL_ENFILE = -ENFILE, EVL_ENOBUFS = -ENOBUFS, EVL_ENODEV = -ENODEV, EVL_ENOENT = -ENOENT,
+    EVL_ENOMEM = -ENOMEM, EVL_ENOPROTOOPT = -ENOPROTOOPT, EVL_ENOSPC = -ENOSPC,
+    EVL_ENOSYS = -ENOSYS, EVL_ENOTCONN = -ENOTCONN, EVL_ENOTDIR = -ENOTDIR,
+    EVL_ENOTEMPTY = -ENOTEMPTY, EVL_ENOTSOCK = -ENOTSOCK, EVL_ENOTSUP = -ENOTSUP,
+    EVL_EOVERFLOW = -EOVERFLOW, EVL_EPERM = -EPERM, EVL_EPIPE = -EPIPE, EVL_EPROTO = -EPROTO,
+    EVL_EPROTONOSUPPORT = -EPROTONOSUPPORT, EVL_EPROTOTYPE = -EPROTOTYPE, EVL_ERANGE = -ERANGE,
+    EVL_EROFS = -EROFS, EVL_ESHUTDOWN = -ESHUTDOWN, EVL_ESPIPE = -ESPIPE, EVL_ESRCH = -ESRCH,
+    EVL_ETIMEDOUT = -ETIMEDOUT, EVL_ETXTBSY = -ETXTBSY, EVL_EXDEV = -EXDEV, EVL_ENXIO = -ENXIO,
+    EVL_EMLINK = -EMLINK, EVL_ENOTTY = -ENOTTY, EVL_EILSEQ = -EILSEQ, EVL_ENOEXEC = -ENOEXEC,
+#if defined(ECHARSET)
+    EVL_ECHARSET = -ECHARSET,
+#else
+    EVL_ECHARSET = -4080,
+#endif
+#if defined(ENONET)
+    EVL_ENONET = -ENONET,
+#else
+    EVL_ENONET = -4056,
+#endif
+#if defined(EREMOTEIO)
+    EVL_EREMOTEIO = -EREMOTEIO,
+#else
+    EVL_EREMOTEIO = -4030,
+#endif
+#if defined(EFTYPE)
+    EVL_EFTYPE = -EFTYPE,
+#else
+    EVL_EFTYPE = -4028,
+#endif
+#if defined(EHOSTDOWN)
+    EVL_EHOSTDOWN = -EHOSTDOWN,
+#else
+    EVL_EHOSTDOWN = -4031,
+#endif
+#if defined(ESOCKTNOSUPPORT)
+    EVL_ESOCKTNOSUPPORT = -ESOCKTNOSUPPORT,
+#else
+    EVL_ESOCKTNOSUPPORT = -4025,
+#endif
+#if defined(ENODATA)
+    EVL_ENODATA = -ENODATA,
+#else
+    EVL_ENODATA = -4024,
+#endif
+#if defined(EUNATCH)
+    EVL_EUNATCH = -EUNATCH,
+#else
+    EVL_EUNATCH = -4023,
+#endif
+#endif
+    EVL_ERRNO_MAX = -4096,
+} evl_errno_t;
+/* clang-format on */
+
+/* The message and the name of a code; for a code that is none, a text that holds the number.
+ * Lifetime: the _r forms write at most buflen bytes, cut off and terminated, and return buf; the
+ * others return static text, but for an unknown code, whose text lives in one buffer that the next
+ * such call from any thread overwrites.
+ * Thread: any. */
+EVLOOP_API const char *evl_strerror(int err);
+EVLOOP_API char *evl_strerror_r(int err, char *buf, size_t buflen);
+EVLOOP_API const char *evl_err_name(int err);
+EVLOOP_API char *evl_err_name_r(int err, char *buf, size_t buflen);
+
+/* The EVL_E… code of a system error (errno; on Windows a GetLastError or WSAGetLastError value).
+ * A value that is no such error, zero or negative, is returned as it is. Thread: any. */
+EVLOOP_API int evl_translate_sys_error(int sys_errno);
+
+/* ---- Private building blocks of the public structs. Not for use. ---- */
+
+typedef struct evli_link_s {
+    struct evli_link_s *next; /* in a ring with its list's head; NULL: in no list */
+    struct evli_link_s *prev;
+} evli_link_t;
+
+typedef struct evli_node_s {
+    struct evli_node_s *next; /* in a lock-free stack, or in the chain taken from it */
+} evli_node_t;
+
+typedef struct evli_due_s {
+    uint64_t due_ns;
+    uint64_t order;      /* counts starts: who started first runs first */
+    uint64_t heap_order; /* `order` when the heap entry was last put in place */
+    uint32_t index;      /* of the heap entry, from 1; 0: not in the heap */
+    uint32_t kind;       /* whose deadline this is: EVLI_DUE_… */
+} evli_due_t;
+
+typedef struct evli_io_s {
+    evli_link_t link; /* in the loop's ready or pending queue */
+    evl_os_sock_t fd; /* -1: none */
+    uint32_t key;     /* the backend's own: a generation or a slot */
+    uint8_t want;     /* EVLI_IN … that the engine waits for */
+    uint8_t armed;    /* … that the backend has promised to report */
+    uint8_t ready;    /* … reported and not used up yet */
+    uint8_t kind;     /* whose it is: EVLI_IO_… */
+    int32_t error;    /* the engine's: an error to be reported later */
+} evli_io_t;
+
+typedef struct evli_ring_s {
+    struct evli_ring_item_s *items;
+    uint32_t head, count, capacity; /* the capacity is a power of two, or 0 */
+} evli_ring_t;
+
+/* ==== [SECTION] Loop ==== */
+
+typedef enum { EVL_RUN_DEFAULT = 0, EVL_RUN_ONCE, EVL_RUN_NOWAIT } evl_run_mode;
+
+typedef enum {
+    EVL_LOOP_BLOCK_SIGNAL = 0,   /* int signum: blocked while the loop sleeps; SIGPROF only */
+    EVL_METRICS_IDLE_TIME,       /* count the time asleep: evl_metrics_idle_time */
+    EVL_LOOP_USE_IO_URING_SQPOLL /* EVL_ENOSYS: no backend of this version has a submission thread */
+} evl_loop_option;
+
+typedef void (*evl_walk_cb)(evl_handle_t *handle, void *arg);
+
+/* Tasks: see the section of that name. */
+typedef void (*evl_task_cb)(evl_loop_t *loop, void *arg);
+typedef uint64_t evl_task_id; /* never 0 */
+
+/* A loop. Its size depends on nothing but the platform. */
+struct evl_loop_s {
+    void *data; /* yours */
+    struct {
+        uint64_t now_ns;   /* the cached time */
+        uint64_t fresh_ns; /* read at this callback's first timer start; 0: not read yet */
+        uint32_t turn;     /* what is due after a callback: EVLI_TURN_… */
+        uint32_t phase;    /* of an iteration that evl_run_for left unfinished; 0: none */
+        uint32_t flags;
+        uint32_t active_handles;
+        uint32_t active_reqs;
+        uint32_t active_tasks;
+        evli_link_t handles;
+        evli_link_t pending, ready, batch;  /* of evli_io_t */
+        evli_link_t watchers[3];            /* idle, prepare, check */
+        evli_link_t cursor, mark;           /* a pass over the watchers: the place, the end */
+        evli_link_t closing, closing_batch; /* of handles */
+        struct {
+            struct evli_heap_entry_s *entries;
+            uint32_t count, capacity;
+        } heap;
+        uint64_t starts;     /* of timers so far */
+        uint64_t pass_ns;    /* a pass over the timers: those due by then … */
+        uint64_t pass_order; /* … and started before this one */
+        evli_ring_t ticks, microtasks;
+        evl_task_cb checkpoint_cb;
+        void *checkpoint_arg;
+        struct {
+            struct evli_task_s **chunks;
+            struct evli_task_s *free_list;
+            uint32_t nchunks;
+        } tasks;
+        evli_link_t immediates, immediate_batch;
+        evli_node_t *sent;        /* atomic: asyncs signalled and not yet seen */
+        evli_node_t *posted;      /* atomic: posts not yet seen */
+        evli_node_t *async_batch; /* taken from `sent`, to run in this order */
+        evli_node_t *post_batch;
+        uint32_t awake;       /* atomic: 1 while a sender need not wake the loop */
+        uint32_t senders;     /* atomic: threads inside a send */
+        uint32_t stop;        /* atomic */
+        int signal;           /* blocked while asleep; 0: none */
+        uint64_t deadline_ns; /* of evl_run_for; 0: none */
+        uint64_t callbacks;   /* made while under a deadline */
+        char *lent;           /* the block that reads without an alloc_cb go into */
+        const struct evli_backend_s *backend;
+        void *poller; /* the backend's state */
+        uint64_t loop_count, events, events_waiting, idle_ns;
+    } priv;
+};
+
+/* Makes a loop ready for use. The environment variable EVLOOP_BACKEND picks the poller.
+ * Returns 0. Errors: EVL_EINVAL (EVLOOP_BACKEND names none that is compiled in), EVL_ENOMEM,
+ * EVL_EMFILE, EVL_ENFILE. Thread: any; the loop then belongs to the thread that runs it. */
+EVLOOP_API int evl_loop_init(evl_loop_t *loop);
+
+/* Frees what the loop holds; the struct is yours again.
+ * Errors: EVL_EBUSY, and nothing has changed, while a handle is not closed, a request, task or
+ * post is outstanding, or the loop runs. */
+EVLOOP_API int evl_loop_close(evl_loop_t *loop);
+
+/* Teardown in one call: closes every handle, forgets tasks, runs the loop until all close and
+ * request callbacks have run, then closes it. `timeout_ms` bounds the wait for what runs elsewhere.
+ * Errors: EVL_ETIMEDOUT (call it again), EVL_EBUSY (called from a callback of this loop). */
+EVLOOP_API int evl_loop_destroy(evl_loop_t *loop, uint64_t timeout_ms);
+
+/* Sets an option; each takes one argument, see evl_loop_option.
+ * Errors: EVL_ENOSYS (no such option here), EVL_EINVAL (the argument). */
+EVLOOP_API int evl_loop_configure(evl_loop_t *loop, int option, ...);
+
+/* A loop of the process's own, made at the first call. Returns NULL when that fails.
+ * Thread: any one thread at a time. */
+EVLOOP_API evl_loop_t *evl_default_loop(void);
+
+/* A loop on the heap, and its end. Kept for old programs: prefer evl_loop_init. NULL on failure. */
+EVLOOP_API evl_loop_t *evl_loop_new(void);
+EVLOOP_API void evl_loop_delete(evl_loop_t *loop);
+
+/* Releases what the library holds for the whole process: the default loop, if nothing is open in it.
+ * Thread: any, when no loop runs any more. */
+EVLOOP_API void evl_library_shutdown(void);
+
+/* sizeof(evl_loop_t), for those who cannot ask the compiler. Thread: any. */
+EVLOOP_API size_t evl_loop_size(void);
+
+/* Your pointer: the field `data`. */
+EVLOOP_API void *evl_loop_get_data(const evl_loop_t *loop);
+EVLOOP_API void evl_loop_set_data(evl_loop_t *loop, void *data);
+
+/* After fork, in the child, before the loop runs: gives the loop kernel objects of its own and
+ * registers every handle again. Errors: EVL_EMFILE, EVL_ENFILE, EVL_ENOMEM; call it again then. */
+EVLOOP_API int evl_loop_fork(evl_loop_t *loop);
+
+/* Turns the phases. EVL_RUN_DEFAULT: until nothing active is left or evl_stop; EVL_RUN_ONCE: one
+ * iteration, which may sleep; EVL_RUN_NOWAIT: one that does not.
+ * Returns non-zero when there is still something to run for.
+ * Errors: EVL_EBUSY when called from a callback of this loop, EVL_EINVAL (no such mode). */
+EVLOOP_API int evl_run(evl_loop_t *loop, evl_run_mode mode);
+
+/* A slice of a game's frame: iterates without sleeping as long as callbacks are due, and starts no
+ * further one once `budget_ns` has passed; the next run of any kind goes on where this one left
+ * off. Returns as evl_run, with its errors. */
+EVLOOP_API int evl_run_for(evl_loop_t *loop, uint64_t budget_ns);
+
+/* Makes evl_run return as soon as its iteration is done; before evl_run, it keeps that run from
+ * turning at all. */
+EVLOOP_API void evl_stop(evl_loop_t *loop);
+
+/* evl_stop from anywhere: also wakes a loop that sleeps. Thread: any, and signal handlers. */
+EVLOOP_API int evl_post_stop(evl_loop_t *loop);
+
+/* Whether anything active and referenced, a request, a task, a post or a closing handle is left. */
+EVLOOP_API int evl_loop_alive(const evl_loop_t *loop);
+
+/* Calls `walk_cb` for every handle, also those that are closing. It may close handles. */
+EVLOOP_API void evl_walk(evl_loop_t *loop, evl_walk_cb walk_cb, void *arg);
+
+/* The cached time in milliseconds and nanoseconds: read when an iteration has polled. */
+EVLOOP_API uint64_t evl_now(const evl_loop_t *loop);
+EVLOOP_API uint64_t evl_now_ns(const evl_loop_t *loop);
+
+/* Reads the clock into the cached time, for callbacks that run long. */
+EVLOOP_API void evl_update_time(evl_loop_t *loop);
+
+/* For embedding in another loop: a descriptor that becomes readable when evl_run has something to
+ * do (-1 where the backend has none, as `poll`), and for how many milliseconds that one may sleep
+ * on it (-1: for ever). */
+EVLOOP_API int evl_backend_fd(const evl_loop_t *loop);
+EVLOOP_API int evl_backend_timeout(const evl_loop_t *loop);
+
+typedef struct evl_metrics_s {
+    uint64_t loop_count;     /* iterations */
+    uint64_t events;         /* that the poller reported */
+    uint64_t events_waiting; /* … of which were there before the loop would have slept */
+} evl_metrics_t;
+
+/* Counters of the loop, and the nanoseconds it has slept (0 unless EVL_METRICS_IDLE_TIME was
+ * configured). */
+EVLOOP_API int evl_metrics_info(evl_loop_t *loop, evl_metrics_t *metrics);
+EVLOOP_API uint64_t evl_metrics_idle_time(evl_loop_t *loop);
+
+/* ==== [SECTION] Handles and requests ==== */
+
+#define EVL_HANDLE_TYPE_MAP(XX)                                                                    \
+    XX(ASYNC, async)                                                                               \
+    XX(CHECK, check)                                                                               \
+    XX(FS_EVENT, fs_event)                                                                         \
+    XX(FS_POLL, fs_poll)                                                                           \
+    XX(HANDLE, handle)                                                                             \
+    XX(IDLE, idle)                                                                                 \
+    XX(NAMED_PIPE, pipe)                                                                           \
+    XX(POLL, poll)                                                                                 \
+    XX(PREPARE, prepare)                                                                           \
+    XX(PROCESS, process)                                                                           \
+    XX(STREAM, stream)                                                                             \
+    XX(TCP, tcp)                                                                                   \
+    XX(TIMER, timer)                                                                               \
+    XX(TTY, tty)                                                                                   \
+    XX(UDP, udp)                                                                                   \
+    XX(SIGNAL, signal)
+
+#define EVL_REQ_TYPE_MAP(XX)                                                                       \
+    XX(REQ, req)                                                                                   \
+    XX(CONNECT, connect)                                                                           \
+    XX(WRITE, write)                                                                               \
+    XX(SHUTDOWN, shutdown)                                                                         \
+    XX(UDP_SEND, udp_send)                                                                         \
+    XX(FS, fs)                                                                                     \
+    XX(WORK, work)                                                                                 \
+    XX(GETADDRINFO, getaddrinfo)                                                                   \
+    XX(GETNAMEINFO, getnameinfo)                                                                   \
+    XX(RANDOM, random)                                                                             \
+    XX(PUMP, pump)
+
+typedef enum {
+    EVL_UNKNOWN_HANDLE = 0,
+#define XX(upper, lower) EVL_##upper,
+    EVL_HANDLE_TYPE_MAP(XX)
+#undef XX
+        EVL_FILE,
+    EVL_HANDLE_TYPE_MAX
+} evl_handle_type;
+
+typedef enum {
+    EVL_UNKNOWN_REQ = 0,
+#define XX(upper, lower) EVL_##upper,
+    EVL_REQ_TYPE_MAP(XX)
+#undef XX
+        EVL_REQ_TYPE_MAX
+} evl_req_type;
+
+typedef void (*evl_close_cb)(evl_handle_t *handle);
+
+/* What every handle begins with, so that a pointer to one may be cast to evl_handle_t. */
+#define EVLI_HANDLE_FIELDS                                                                         \
+    void *data;           /* yours */                                                              \
+    evl_loop_t *loop;     /* read-only */                                                          \
+    evl_handle_type type; /* read-only */                                                          \
+    uint32_t flags;       /* private, like all that follows */                                     \
+    evl_close_cb close_cb;                                                                         \
+    evli_link_t link;
+
+struct evl_handle_s {
+    EVLI_HANDLE_FIELDS
+};
+
+/* What every request begins with. */
+#define EVLI_REQ_FIELDS                                                                            \
+    void *data;        /* yours */                                                                 \
+    evl_req_type type; /* read-only */                                                             \
+    int32_t error;     /* private */
+
+struct evl_req_s {
+    EVLI_REQ_FIELDS
+};
+
+/* Whether the handle does something: a timer runs, a stream reads or listens, an async exists. */
+EVLOOP_API int evl_is_active(const evl_handle_t *handle);
+
+/* Whether evl_close has been called. True until the memory is used for something else. */
+EVLOOP_API int evl_is_closing(const evl_handle_t *handle);
+
+/* Ends a handle: it stops at once, its requests' callbacks get EVL_ECANCELED, then `close_cb`
+ * (which may be NULL) runs in the closing phase. A second call does nothing.
+ * Lifetime: the handle's memory is yours again inside close_cb. */
+EVLOOP_API void evl_close(evl_handle_t *handle, evl_close_cb close_cb);
+
+/* Whether the handle counts for keeping the loop alive. Handles start referenced; both calls are
+ * idempotent. */
+EVLOOP_API void evl_ref(evl_handle_t *handle);
+EVLOOP_API void evl_unref(evl_handle_t *handle);
+EVLOOP_API int evl_has_ref(const evl_handle_t *handle);
+
+/* Sizes and names of types, for bindings; (size_t)-1 and NULL for a type that is none.
+ * Thread: any. */
+EVLOOP_API size_t evl_handle_size(evl_handle_type type);
+EVLOOP_API const char *evl_handle_type_name(evl_handle_type type);
+EVLOOP_API size_t evl_req_size(evl_req_type type);
+EVLOOP_API const char *evl_req_type_name(evl_req_type type);
+
+/* The public fields, for bindings. */
+EVLOOP_API evl_handle_type evl_handle_get_type(const evl_handle_t *handle);
+EVLOOP_API void *evl_handle_get_data(const evl_handle_t *handle);
+EVLOOP_API evl_loop_t *evl_handle_get_loop(const evl_handle_t *handle);
+EVLOOP_API void evl_handle_set_data(evl_handle_t *handle, void *data);
+EVLOOP_API evl_req_type evl_req_get_type(const evl_req_t *req);
+EVLOOP_API void *evl_req_get_data(const evl_req_t *req);
+EVLOOP_API void evl_req_set_data(evl_req_t *req, void *data);
+
+/* Prints a line for each (active) handle: [R]eferenced, [A]ctive, [I]nternal, type, address.
+ * `loop` may be NULL: the default loop. */
+EVLOOP_API void evl_print_all_handles(evl_loop_t *loop, FILE *stream);
+EVLOOP_API void evl_print_active_handles(evl_loop_t *loop, FILE *stream);
+
+/* Reads (when *value is 0) or sets a socket's kernel buffer size in bytes. Linux doubles what is
+ * set. Errors: EVL_EINVAL (NULL), EVL_ENOTSUP (no socket handle), EVL_EBADF (no socket yet). */
+EVLOOP_API int evl_send_buffer_size(evl_handle_t *handle, int *value);
+EVLOOP_API int evl_recv_buffer_size(evl_handle_t *handle, int *value);
+
+/* The descriptor beneath a stream or poll handle. It stays the handle's: look, do not close.
+ * Errors: EVL_EINVAL (a handle without one), EVL_EBADF (none yet, or closing). */
+EVLOOP_API int evl_fileno(const evl_handle_t *handle, evl_os_fd_t *fd);
+
+/* ==== [SECTION] Tasks ==== */
+
+/* Functions to be called soon, as in Node. Ticks run before microtasks; both are drained before
+ * evl_run's first phase and after every callback: all ticks, then all microtasks, again until both
+ * are empty. They do not keep the loop alive, since no loop sleeps over them.
+ * Errors: EVL_EINVAL (cb is NULL), EVL_ENOMEM. Allocates only to grow. */
+EVLOOP_API int evl_next_tick(evl_loop_t *loop, evl_task_cb cb, void *arg);
+EVLOOP_API int evl_queue_microtask(evl_loop_t *loop, evl_task_cb cb, void *arg);
+
+/* A function that is called whenever ticks and microtasks have been drained, before the loop goes
+ * on: an embedded language drains its own job queue there. NULL: none. */
+EVLOOP_API void evl_set_microtask_checkpoint(evl_loop_t *loop, evl_task_cb cb, void *arg);
+
+/* One-shot conveniences, owned by the loop, which they keep alive; `id` may be NULL.
+ * Immediates run in the check phase in the order of the calls; one set while they run waits for
+ * the next iteration. A timeout runs once in the timers phase `ms` milliseconds from now, an
+ * interval again and again (with 0: once an iteration).
+ * Errors: EVL_EINVAL (cb is NULL), EVL_ENOMEM. Allocates only to grow. */
+EVLOOP_API int evl_set_immediate(evl_loop_t *loop, evl_task_cb cb, void *arg, evl_task_id *id);
+EVLOOP_API int evl_set_timeout(evl_loop_t *loop, uint64_t ms, evl_task_cb cb, void *arg,
+                               evl_task_id *id);
+EVLOOP_API int evl_set_interval(evl_loop_t *loop, uint64_t ms, evl_task_cb cb, void *arg,
+                                evl_task_id *id);
+
+/* Takes a task back. Errors: EVL_ENOENT: it has run, was cleared, or never was. */
+EVLOOP_API int evl_clear_task(evl_loop_t *loop, evl_task_id id);
+
+/* Runs a function on the loop's thread, in the poll phase: first in, first out for each caller. A
+ * post keeps the loop alive until it has run. Errors: EVL_EINVAL (cb is NULL), EVL_ENOMEM.
+ * Thread: any. Allocates one small block, freed when the post has run. */
+EVLOOP_API int evl_post(evl_loop_t *loop, evl_task_cb cb, void *arg);
+
+/* ==== [SECTION] Timers ==== */
+
+/* Due times count from a fresh clock: read at the first timer start in each callback (outside of
+ * callbacks: at the first after evl_loop_init or evl_run) and kept for the rest of it, so that a
+ * burst of starts costs one clock read. Timers run in the order of their due times, equal ones in
+ * the order of their starts, never early, and at most once a pass: one started with 0 by its own
+ * callback waits for the next. Due times beyond the end of the clock stay at its end. */
+typedef void (*evl_timer_cb)(evl_timer_t *timer);
+
+struct evl_timer_s {
+    EVLI_HANDLE_FIELDS
+    struct {
+        evli_due_t due;
+        uint64_t repeat_ns;
+        evl_timer_cb cb;
+    } priv;
+};
+
+/* Makes a timer, stopped. Returns 0. */
+EVLOOP_API int evl_timer_init(evl_loop_t *loop, evl_timer_t *timer);
+
+/* Starts, or starts anew: calls `cb` after `timeout`, then every `repeat` unless that is 0, counted
+ * from the pass that ran it. Restarting to a later time, as every socket timeout does, is O(1).
+ * Errors: EVL_EINVAL (cb is NULL, or the timer is closing), EVL_ENOMEM. */
+EVLOOP_API int evl_timer_start(evl_timer_t *timer, evl_timer_cb cb, uint64_t timeout_ms,
+                               uint64_t repeat_ms);
+EVLOOP_API int evl_timer_start_ns(evl_timer_t *timer, evl_timer_cb cb, uint64_t timeout_ns,
+                                  uint64_t repeat_ns);
+
+/* Stops the timer; it may be started again. */
+EVLOOP_API int evl_timer_stop(evl_timer_t *timer);
+
+/* Starts a repeating timer anew with its repeat value as the timeout; does nothing to one that
+ * does not repeat. Errors: EVL_EINVAL (never started), EVL_ENOMEM. */
+EVLOOP_API int evl_timer_again(evl_timer_t *timer);
+
+/* The repeat value in milliseconds. Setting it takes effect when the timer runs or starts next;
+ * 0 makes it one-shot. */
+EVLOOP_API void evl_timer_set_repeat(evl_timer_t *timer, uint64_t repeat_ms);
+EVLOOP_API uint64_t evl_timer_get_repeat(const evl_timer_t *timer);
+
+/* Milliseconds from the loop's time until the timer is due, rounded down; 0 if it is due or stopped. */
+EVLOOP_API uint64_t evl_timer_get_due_in(const evl_timer_t *timer);
+
+/* ==== [SECTION] Watchers ==== */
+
+/* Callbacks at fixed places of every iteration, in the order in which they were started: idle (and
+ * the loop does not sleep while one is active), prepare right before the poll, check right after. */
+typedef void (*evl_idle_cb)(evl_idle_t *idle);
+typedef void (*evl_prepare_cb)(evl_prepare_t *prepare);
+typedef void (*evl_check_cb)(evl_check_t *check);
+
+struct evl_idle_s {
+    EVLI_HANDLE_FIELDS
+    struct {
+        evli_link_t link;
+        evl_idle_cb cb;
+    } priv;
+};
+struct evl_prepare_s {
+    EVLI_HANDLE_FIELDS
+    struct {
+        evli_link_t link;
+        evl_prepare_cb cb;
+    } priv;
+};
+struct evl_check_s {
+    EVLI_HANDLE_FIELDS
+    struct {
+        evli_link_t link;
+        evl_check_cb cb;
+    } priv;
+};
+
+/* Make (stopped), start and stop. Starting one that is active changes nothing and returns 0.
+ * Errors of start: EVL_EINVAL (cb is NULL, or the handle is closing). */
+EVLOOP_API int evl_idle_init(evl_loop_t *loop, evl_idle_t *idle);
+EVLOOP_API int evl_idle_start(evl_idle_t *idle, evl_idle_cb cb);
+EVLOOP_API int evl_idle_stop(evl_idle_t *idle);
+EVLOOP_API int evl_prepare_init(evl_loop_t *loop, evl_prepare_t *prepare);
+EVLOOP_API int evl_prepare_start(evl_prepare_t *prepare, evl_prepare_cb cb);
+EVLOOP_API int evl_prepare_stop(evl_prepare_t *prepare);
+EVLOOP_API int evl_check_init(evl_loop_t *loop, evl_check_t *check);
+EVLOOP_API int evl_check_start(evl_check_t *check, evl_check_cb cb);
+EVLOOP_API int evl_check_stop(evl_check_t *check);
+
+/* ==== [SECTION] Async ==== */
+
+/* Wakes the loop and calls back on its thread. */
+typedef void (*evl_async_cb)(evl_async_t *async);
+
+struct evl_async_s {
+    EVLI_HANDLE_FIELDS
+    struct {
+        evli_node_t node;
+        evl_async_cb cb;
+        uint32_t state; /* atomic */
+    } priv;
+};
+
+/* Makes an async, active from the start: it keeps the loop alive unless unreferenced. `cb` may be
+ * NULL: then a send only wakes the loop. Returns 0. */
+EVLOOP_API int evl_async_init(evl_loop_t *loop, evl_async_t *async, evl_async_cb cb);
+
+/* Has the callback called in the poll phase, at least once after this call; several sends before
+ * it runs become one. What the sender wrote before is visible to the callback. Lock-free, and no
+ * system call while the loop is awake or woken already.
+ * Thread: any, and signal handlers, until the handle's close callback.
+ * Errors: EVL_EINVAL (closing). */
+EVLOOP_API int evl_async_send(evl_async_t *async);
+
+/* ==== [SECTION] Streams ==== */
+
+#if EVLI_HAVE_STREAMS
+
+/* A stream carries bytes both ways, or accepts other streams. evl_tcp_t is one; a pointer to it may
+ * be cast to evl_stream_t. */
+typedef void (*evl_alloc_cb)(evl_handle_t *handle, size_t suggested_size, evl_buf_t *buf);
+typedef void (*evl_read_cb)(evl_stream_t *stream, ssize_t nread, const evl_buf_t *buf);
+typedef void (*evl_write_cb)(evl_write_t *req, int status);
+typedef void (*evl_connect_cb)(evl_connect_t *req, int status);
+typedef void (*evl_shutdown_cb)(evl_shutdown_t *req, int status);
+typedef void (*evl_connection_cb)(evl_stream_t *server, int status);
+
+#define EVLI_STREAM_FIELDS                                                                         \
+    size_t write_queue_size; /* bytes accepted by evl_write and not yet handed to the kernel */    \
+    struct {                                                                                       \
+        evli_io_t io;                                                                              \
+        evl_alloc_cb alloc_cb;                                                                     \
+        evl_read_cb read_cb;                                                                       \
+        evl_connection_cb connection_cb;                                                           \
+        evl_connect_t *connect_req;                                                                \
+        evl_shutdown_t *shutdown_req;                                                              \
+        evl_write_t *queue_tail; /* rings: the tail's next is the head */                          \
+        evl_write_t *done_tail;                                                                    \
+        struct evli_gate_s *gate;      /* a listener's bounds, shared with its connections */      \
+        struct evli_stream_ext_s *ext; /* watermarks, timeouts, pumps; NULL: none were set */      \
+    } priv;
+
+struct evl_stream_s {
+    EVLI_HANDLE_FIELDS
+    EVLI_STREAM_FIELDS
+};
+
+struct evl_connect_s {
+    EVLI_REQ_FIELDS
+    evl_connect_cb cb;
+    evl_stream_t *handle; /* read-only: the stream that connects */
+};
+
+struct evl_shutdown_s {
+    EVLI_REQ_FIELDS
+    evl_shutdown_cb cb;
+    evl_stream_t *handle; /* read-only: the stream that is shut down */
+};
+
+struct evl_write_s {
+    EVLI_REQ_FIELDS
+    evl_write_cb cb;
+    evl_stream_t *handle;      /* read-only: the stream that is written to */
+    evl_stream_t *send_handle; /* read-only: the handle that travels along, or NULL */
+    struct {
+        evl_write_t *next;
+        evl_buf_t *bufs; /* few, or a block of its own */
+        uint32_t nbufs;
+        uint32_t index; /* of the first buffer that is not wholly written */
+        evl_buf_t few[4];
+    } priv;
+};
+
+/* Starts accepting connections: `cb` is called for each, and evl_accept in it takes it over.
+ * `backlog` is the kernel's queue of connections not yet accepted. When descriptors run out, the
+ * clients wait in that queue, the listener tries again after a pause, and if that fails too, `cb`
+ * gets EVL_EMFILE or EVL_ENFILE, once until connections come in again.
+ * Errors: EVL_EINVAL (cb is NULL, no stream that can listen, closing), EVL_ENOMEM, a bind's
+ * EVL_EADDRINUSE, what socket and listen report. */
+EVLOOP_API int evl_listen(evl_stream_t *stream, int backlog, evl_connection_cb cb);
+
+/* Takes over the connection that a connection callback announced; one that is not taken is kept,
+ * and no further one is accepted until it is. `client` is initialised and has no socket yet.
+ * Errors: EVL_EAGAIN (none is waiting), EVL_EINVAL (client is no stream of this loop), EVL_EBUSY
+ * (client has a socket). */
+EVLOOP_API int evl_accept(evl_stream_t *server, evl_stream_t *client);
+
+/* Starts reading. For each chunk `alloc_cb` gives a buffer (base NULL or len 0: read_cb gets
+ * EVL_ENOBUFS) and `read_cb` gets it back with the count that was read; 0 means nothing was there,
+ * which is neither error nor end. EVL_EOF: the peer has shut down; other negative values are
+ * errors; after either reading has stopped.
+ * alloc_cb may be NULL: the loop lends a buffer, valid until read_cb returns.
+ * Errors: EVL_EINVAL (read_cb is NULL, closing), EVL_EALREADY (it reads), EVL_ENOTCONN, EVL_ENOMEM
+ * (the first lent buffer), what registering with the backend reports. */
+EVLOOP_API int evl_read_start(evl_stream_t *stream, evl_alloc_cb alloc_cb, evl_read_cb read_cb);
+
+/* Stops reading: read_cb is not called any more. Always 0. */
+EVLOOP_API int evl_read_stop(evl_stream_t *stream);
+
+/* Writes buffers in order; `cb` (which may be NULL) gets 0 when the kernel has taken all of them.
+ * What can be written without waiting is written at once; the callback never comes before return.
+ * Lifetime: the bytes must stay until the callback, the array `bufs` need not.
+ * Errors: EVL_EINVAL (no buffers, or over 2 GiB), EVL_EBADF (no socket), EVL_EPIPE (not writable:
+ * not connected, shut down, failed), EVL_ENOBUFS (past the cap of evl_stream_set_watermarks),
+ * EVL_ENOMEM. Allocates one block when nbufs > 4. */
+EVLOOP_API int evl_write(evl_write_t *req, evl_stream_t *stream, const evl_buf_t bufs[],
+                         unsigned int nbufs, evl_write_cb cb);
+
+/* evl_write with a handle to send along. Errors: EVL_EINVAL when send_handle is not NULL and the
+ * stream carries no handles; TCP carries none. */
+EVLOOP_API int evl_write2(evl_write_t *req, evl_stream_t *stream, const evl_buf_t bufs[],
+                          unsigned int nbufs, evl_stream_t *send_handle, evl_write_cb cb);
+
+/* Writes what can be written without waiting or queueing. Returns the number of bytes.
+ * Errors: those of evl_write, and EVL_EAGAIN: nothing can be written now, or writes are queued. */
+EVLOOP_API int evl_try_write(evl_stream_t *stream, const evl_buf_t bufs[], unsigned int nbufs);
+EVLOOP_API int evl_try_write2(evl_stream_t *stream, const evl_buf_t bufs[], unsigned int nbufs,
+                              evl_stream_t *send_handle);
+
+/* Shuts down the sending side once the queued writes are done. No further write is accepted.
+ * Errors: EVL_ENOTCONN (not writable, or shut down already). */
+EVLOOP_API int evl_shutdown(evl_shutdown_t *req, evl_stream_t *stream, evl_shutdown_cb cb);
+
+/* Whether the stream is connected for that direction. */
+EVLOOP_API int evl_is_readable(const evl_stream_t *stream);
+EVLOOP_API int evl_is_writable(const evl_stream_t *stream);
+
+/* Makes writes block the thread until the kernel has taken all (1), or not (0). Reads never block.
+ * Errors: EVL_EBADF (no socket). */
+EVLOOP_API int evl_stream_set_blocking(evl_stream_t *stream, int blocking);
+
+/* The field write_queue_size. */
+EVLOOP_API size_t evl_stream_get_write_queue_size(const evl_stream_t *stream);
+
+typedef enum { EVL_FLOW_PAUSE, EVL_FLOW_RESUME } evl_flow_t;
+typedef void (*evl_flow_cb)(evl_stream_t *stream, evl_flow_t flow);
+
+/* Watches the bytes in the write queue: `cb` (which may be NULL) gets EVL_FLOW_PAUSE once when a
+ * write leaves at least `high` of them, and after that EVL_FLOW_RESUME once when at most `low` are
+ * left. A write that would take the queue past `max` is refused with EVL_ENOBUFS; 0: no cap.
+ * Errors: EVL_EINVAL unless low <= high, and high <= max where max is not 0; EVL_ENOMEM.
+ * Allocates at the first call of a set_ function for the stream. */
+EVLOOP_API int evl_stream_set_watermarks(evl_stream_t *stream, size_t low, size_t high, size_t max,
+                                         evl_flow_cb cb);
+
+/* Bounds the wait, in milliseconds; 0: no bound. Without progress for that long the operation's
+ * own callback gets EVL_ETIMEDOUT: a connect has then failed; reading goes on until stopped, and
+ * times out again; writes that are queued fail, all of them, and the stream is writable no more.
+ * Errors: EVL_EINVAL (closing), EVL_ENOMEM. */
+EVLOOP_API int evl_stream_set_timeouts(evl_stream_t *stream, uint64_t connect_ms, uint64_t read_ms,
+                                       uint64_t write_ms);
+
+/* Stops accepting while `max_connections` accepted ones are open, and goes on as they close; 0: no
+ * limit. Errors: EVL_EINVAL (does not listen). */
+EVLOOP_API int evl_listen_limit(evl_stream_t *server, unsigned max_connections);
+
+typedef void (*evl_pump_cb)(evl_pump_t *req, int status);
+struct evl_pump_s {
+    EVLI_REQ_FIELDS
+    evl_pump_cb cb;
+    evl_stream_t *from;   /* read-only */
+    evl_stream_t *to;     /* read-only */
+    uint64_t transferred; /* read-only: bytes that `to` has taken so far */
+    struct {
+        evl_write_t write;
+        char *rest; /* what `to` did not take at once */
+        size_t length;
+    } priv;
+};
+
+/* Copies from one stream to another until `from` ends, reading only as fast as `to` can write;
+ * then cb(req, 0). `to` is left open. cb gets the error of a read or a write that fails, and
+ * EVL_ECANCELED when either stream is closed (bytes read by then are still written if `to` lives).
+ * Meanwhile `from` must not be read by other means.
+ * Errors: EVL_EINVAL (from == to, different loops, cb is NULL), those of evl_read_start. Allocates
+ * one block of 64 KiB when `to` is slower than `from`. */
+EVLOOP_API int evl_pump(evl_pump_t *req, evl_stream_t *from, evl_stream_t *to, evl_pump_cb cb);
+
+/* ==== [SECTION] TCP ==== */
+
+struct evl_tcp_s {
+    EVLI_HANDLE_FIELDS
+    EVLI_STREAM_FIELDS
+};
+
+enum evl_tcp_flags {
+    EVL_TCP_IPV6ONLY = 1, /* an IPv6 socket takes no IPv4 connections */
+    EVL_TCP_REUSEPORT = 2 /* several sockets may listen on the port; the kernel spreads the load */
+};
+
+/* Makes a TCP handle; its socket comes into being when needed, with evl_tcp_init_ex at once for
+ * the address family in the lowest 8 bits of `flags` (AF_UNSPEC: when needed).
+ * Errors: EVL_EINVAL (unknown family or flags), what socket reports. */
+EVLOOP_API int evl_tcp_init(evl_loop_t *loop, evl_tcp_t *tcp);
+EVLOOP_API int evl_tcp_init_ex(evl_loop_t *loop, evl_tcp_t *tcp, unsigned int flags);
+
+/* Takes over a socket, connected or listening, and makes it nonblocking.
+ * Errors: EVL_EBUSY (the handle has one), EVL_EEXIST (the loop watches it already), EVL_EBADF,
+ * EVL_ENOTSOCK. Lifetime: the socket is the handle's, which closes it. */
+EVLOOP_API int evl_tcp_open(evl_tcp_t *tcp, evl_os_sock_t sock);
+
+/* TCP_NODELAY: small writes go out at once. Kept for the socket that is yet to come. */
+EVLOOP_API int evl_tcp_nodelay(evl_tcp_t *tcp, int enable);
+
+/* Keep-alive probes after `idle` seconds of silence, then every `intvl` seconds (1), until `cnt` of
+ * them (10) stay unanswered. Before there is a socket, `enable` is kept and the times are 60, 1, 10.
+ * Errors: EVL_EINVAL (a time of 0 while enabling). */
+EVLOOP_API int evl_tcp_keepalive(evl_tcp_t *tcp, int enable, unsigned int idle);
+EVLOOP_API int evl_tcp_keepalive_ex(evl_tcp_t *tcp, int enable, unsigned int idle,
+                                    unsigned int intvl, unsigned int cnt);
+
+/* A Windows setting; 0 and no effect elsewhere. */
+EVLOOP_API int evl_tcp_simultaneous_accepts(evl_tcp_t *tcp, int enable);
+
+/* Binds to an address, with SO_REUSEADDR. An address in use is reported by the evl_listen,
+ * evl_tcp_connect or evl_tcp_getsockname that follows.
+ * Errors: EVL_EINVAL (no IPv4 or IPv6 address, flags that do not go with it, bound already),
+ * EVL_ENOTSUP (EVL_TCP_REUSEPORT where the kernel does not spread the load), EVL_EADDRNOTAVAIL,
+ * EVL_EACCES, what socket reports. */
+EVLOOP_API int evl_tcp_bind(evl_tcp_t *tcp, const struct sockaddr *addr, unsigned int flags);
+
+/* The own and the peer's address. *namelen is the room on entry, the length on return.
+ * Errors: EVL_EBADF (no socket), EVL_ENOTCONN, a bind's EVL_EADDRINUSE. */
+EVLOOP_API int evl_tcp_getsockname(const evl_tcp_t *tcp, struct sockaddr *name, int *namelen);
+EVLOOP_API int evl_tcp_getpeername(const evl_tcp_t *tcp, struct sockaddr *name, int *namelen);
+
+/* Connects. The callback gets 0 or the error, EVL_ECONNREFUSED also on systems that report it at
+ * once. Writes may be queued meanwhile.
+ * Errors: EVL_EALREADY (connecting already), EVL_EINVAL (no IPv4 or IPv6 address), those of socket
+ * and connect that are no matter of the peer's. */
+EVLOOP_API int evl_tcp_connect(evl_connect_t *req, evl_tcp_t *tcp, const struct sockaddr *addr,
+                               evl_connect_cb cb);
+
+/* evl_close that sends a reset instead of an orderly end.
+ * Errors: EVL_EINVAL (a shutdown is under way), EVL_EBADF (no socket). */
+EVLOOP_API int evl_tcp_close_reset(evl_tcp_t *tcp, evl_close_cb close_cb);
+
+#endif /* EVLI_HAVE_STREAMS */
+
+enum evl_pipe_flags { EVL_NONBLOCK_PIPE = 0x40 };
+
+/* A pair of connected sockets, or a pipe: close-on-exec, and nonblocking where the flags say
+ * EVL_NONBLOCK_PIPE. Thread: any. Lifetime: yours to close or to open as a handle. */
+EVLOOP_API int evl_socketpair(int type, int protocol, evl_os_sock_t sockets[2], int flags0,
+                              int flags1);
+EVLOOP_API int evl_pipe(evl_file fds[2], int read_flags, int write_flags);
+
+/* ==== [SECTION] Poll ==== */
+
+/* Watches a descriptor that somebody else reads, writes and closes, such as another library's
+ * socket. Level-triggered: the callback comes as long as the condition holds. */
+enum evl_poll_event {
+    EVL_READABLE = 1,
+    EVL_WRITABLE = 2,
+    EVL_DISCONNECT = 4, /* the peer has shut down its sending side; a hint, not sent everywhere */
+    EVL_PRIORITIZED = 8 /* out-of-band data, sysfs interrupts */
+};
+typedef void (*evl_poll_cb)(evl_poll_t *poll, int status, int events);
+
+struct evl_poll_s {
+    EVLI_HANDLE_FIELDS
+    struct {
+        evli_io_t io;
+        evl_poll_cb cb;
+    } priv;
+};
+
+/* Makes a poll handle for a descriptor or socket and sets that to nonblocking.
+ * Errors: EVL_EEXIST (the loop watches it already), EVL_EBADF, EVL_EPERM (a regular file). */
+EVLOOP_API int evl_poll_init(evl_loop_t *loop, evl_poll_t *poll, int fd);
+EVLOOP_API int evl_poll_init_socket(evl_loop_t *loop, evl_poll_t *poll, evl_os_sock_t socket);
+
+/* Watches for `events` (EVL_READABLE | …), replacing what was watched for; 0 stops. A status below
+ * 0 means that the descriptor failed, say was closed by its owner; the handle has stopped then.
+ * Errors: EVL_EINVAL (unknown events, cb is NULL, closing), EVL_EEXIST, EVL_EBADF. */
+EVLOOP_API int evl_poll_start(evl_poll_t *poll, int events, evl_poll_cb cb);
+
+/* Stops watching. The descriptor may be closed right after. */
+EVLOOP_API int evl_poll_stop(evl_poll_t *poll);
+
+/* ==== [SECTION] Addresses ==== */
+
+/* Numeric addresses to sockaddr and back, no lookup. An IPv6 address may carry a %scope.
+ * The names write at most `size` bytes. Errors: EVL_EINVAL (no such address), EVL_ENOSPC (no room),
+ * EVL_EAFNOSUPPORT (evl_ip_name, evl_inet_: neither IPv4 nor IPv6). Thread: any. */
+EVLOOP_API int evl_ip4_addr(const char *ip, int port, struct sockaddr_in *addr);
+EVLOOP_API int evl_ip6_addr(const char *ip, int port, struct sockaddr_in6 *addr);
+EVLOOP_API int evl_ip4_name(const struct sockaddr_in *src, char *dst, size_t size);
+EVLOOP_API int evl_ip6_name(const struct sockaddr_in6 *src, char *dst, size_t size);
+EVLOOP_API int evl_ip_name(const struct sockaddr *src, char *dst, size_t size);
+EVLOOP_API int evl_inet_ntop(int af, const void *src, char *dst, size_t size);
+EVLOOP_API int evl_inet_pton(int af, const char *src, void *dst);
+
+/* ==== [SECTION] Threads ==== */
+
+#if !defined(EVLOOP_NO_THREADS)
+
+#if defined(_WIN32)
+typedef void *evl_thread_t;
+typedef struct {
+    void *lock;
+    uint32_t owner, depth;
+} evl_mutex_t;
+typedef void *evl_cond_t;
+typedef struct {
+    void *once;
+} evl_once_t;
+typedef struct {
+    unsigned long index;
+} evl_key_t;
+#define EVL_ONCE_INIT                                                                              \
+    { NULL }
+#else
+typedef pthread_t evl_thread_t;
+typedef pthread_mutex_t evl_mutex_t;
+typedef pthread_cond_t evl_cond_t;
+typedef pthread_once_t evl_once_t;
+typedef pthread_key_t evl_key_t;
+#define EVL_ONCE_INIT PTHREAD_ONCE_INIT
+#endif
+
+typedef struct {
+    evl_mutex_t mutex;
+    evl_cond_t cond;
+    unsigned int readers; /* inside */
+    unsigned int waiting; /* writers that wait; readers let them go first */
+    unsigned int writer;  /* 1: inside */
+} evl_rwlock_t;
+
+typedef struct {
+    evl_mutex_t mutex;
+    evl_cond_t cond;
+    unsigned int value;
+} evl_sem_t;
+
+typedef struct {
+    evl_mutex_t mutex;
+    evl_cond_t cond;
+    unsigned int threshold, arrived, inside, round;
+} evl_barrier_t;
+
+typedef void (*evl_thread_cb)(void *arg);
+typedef enum {
+    EVL_THREAD_NO_FLAGS = 0x00,
+    EVL_THREAD_HAS_STACK_SIZE = 0x01
+} evl_thread_create_flags;
+typedef struct evl_thread_options_s {
+    unsigned int flags;
+    size_t stack_size; /* bytes, with EVL_THREAD_HAS_STACK_SIZE; rounded up to whole pages */
+} evl_thread_options_t;
+
+/* Threads. Errors: EVL_EAGAIN (the system has none left), EVL_ENOMEM. Thread: any. */
+EVLOOP_API int evl_thread_create(evl_thread_t *thread, evl_thread_cb entry, void *arg);
+EVLOOP_API int evl_thread_create_ex(evl_thread_t *thread, const evl_thread_options_t *options,
+                                    evl_thread_cb entry, void *arg);
+EVLOOP_API int evl_thread_join(evl_thread_t *thread);
+EVLOOP_API int evl_thread_detach(evl_thread_t *thread);
+EVLOOP_API evl_thread_t evl_thread_self(void);
+EVLOOP_API int evl_thread_equal(const evl_thread_t *a, const evl_thread_t *b);
+
+/* Mutual exclusion. try returns EVL_EBUSY when somebody else holds the lock. Thread: any. */
+EVLOOP_API int evl_mutex_init(evl_mutex_t *mutex);
+EVLOOP_API int evl_mutex_init_recursive(evl_mutex_t *mutex);
+EVLOOP_API void evl_mutex_destroy(evl_mutex_t *mutex);
+EVLOOP_API void evl_mutex_lock(evl_mutex_t *mutex);
+EVLOOP_API int evl_mutex_trylock(evl_mutex_t *mutex);
+EVLOOP_API void evl_mutex_unlock(evl_mutex_t *mutex);
+
+/* Many readers or one writer. Thread: any. */
+EVLOOP_API int evl_rwlock_init(evl_rwlock_t *rwlock);
+EVLOOP_API void evl_rwlock_destroy(evl_rwlock_t *rwlock);
+EVLOOP_API void evl_rwlock_rdlock(evl_rwlock_t *rwlock);
+EVLOOP_API int evl_rwlock_tryrdlock(evl_rwlock_t *rwlock);
+EVLOOP_API void evl_rwlock_rdunlock(evl_rwlock_t *rwlock);
+EVLOOP_API void evl_rwlock_wrlock(evl_rwlock_t *rwlock);
+EVLOOP_API int evl_rwlock_trywrlock(evl_rwlock_t *rwlock);
+EVLOOP_API void evl_rwlock_wrunlock(evl_rwlock_t *rwlock);
+
+/* Waiting for a condition under a mutex; may wake without cause. timedwait waits `timeout_ns` at
+ * most and returns EVL_ETIMEDOUT then. Thread: any. */
+EVLOOP_API int evl_cond_init(evl_cond_t *cond);
+EVLOOP_API void evl_cond_destroy(evl_cond_t *cond);
+EVLOOP_API void evl_cond_signal(evl_cond_t *cond);
+EVLOOP_API void evl_cond_broadcast(evl_cond_t *cond);
+EVLOOP_API void evl_cond_wait(evl_cond_t *cond, evl_mutex_t *mutex);
+EVLOOP_API int evl_cond_timedwait(evl_cond_t *cond, evl_mutex_t *mutex, uint64_t timeout_ns);
+
+/* A counter to wait on. trywait returns EVL_EAGAIN when it is 0. Thread: any. */
+EVLOOP_API int evl_sem_init(evl_sem_t *sem, unsigned int value);
+EVLOOP_API void evl_sem_destroy(evl_sem_t *sem);
+EVLOOP_API void evl_sem_post(evl_sem_t *sem);
+EVLOOP_API void evl_sem_wait(evl_sem_t *sem);
+EVLOOP_API int evl_sem_trywait(evl_sem_t *sem);
+
+/* Holds `count` threads until all have come; one of them gets a positive result. Thread: any.
+ * Errors: EVL_EINVAL (count is 0). */
+EVLOOP_API int evl_barrier_init(evl_barrier_t *barrier, unsigned int count);
+EVLOOP_API void evl_barrier_destroy(evl_barrier_t *barrier);
+EVLOOP_API int evl_barrier_wait(evl_barrier_t *barrier);
+
+/* Once in a process, and a value per thread. Thread: any. */
+EVLOOP_API void evl_once(evl_once_t *guard, void (*callback)(void));
+EVLOOP_API int evl_key_create(evl_key_t *key);
+EVLOOP_API void evl_key_delete(evl_key_t *key);
+EVLOOP_API void *evl_key_get(evl_key_t *key);
+EVLOOP_API void evl_key_set(evl_key_t *key, void *value);
+
+#endif /* !EVLOOP_NO_THREADS */
+
+#ifdef __cplusplus
+} /* extern "C" */
+#endif
+
+/* ================================================================================================
+ *
+ *   The interface ends here. If you only use the library, you can stop reading.
+ *
+ * ============================================================================================== */
+
+#endif /* EVLOOP_H */
+
+#if (defined(EVLOOP_IMPLEMENTATION) || defined(EVLOOP_STATIC)) && !defined(EVLOOP_IMPLEMENTED)
+#define EVLOOP_IMPLEMENTED
+
+/* ==== [SECTION] Platform ==== */
+
+/* What the system and the compiler have, as 0 or 1. Beyond this section `#if` never stands inside a
+ * function: it encloses whole ones. */
+#if defined(_WIN32)
+#error "evloop.h: this version has no Windows backend"
+#endif
+
+#if defined(__linux__)
+#define EVLI_HAVE_EPOLL   1
+#define EVLI_HAVE_ACCEPT4 1 /* and pipe2, SOCK_CLOEXEC, SOCK_NONBLOCK */
+#define EVLI_HAVE_PPOLL   1
+#elif defined(__FreeBSD__) || defined(__OpenBSD__) || defined(__NetBSD__) || defined(__DragonFly__)
+#define EVLI_HAVE_EPOLL   0
+#define EVLI_HAVE_ACCEPT4 1
+#define EVLI_HAVE_PPOLL   0 /* some have it, under three names */
+#else
+#define EVLI_HAVE_EPOLL   0
+#define EVLI_HAVE_ACCEPT4 0
+#define EVLI_HAVE_PPOLL   0
+#endif
+
+#if defined(__GNUC__) && !defined(__TINYC__)
+#define EVLI_HAVE_GNU_ATOMICS     1
+#define EVLI_HAVE_X86_ASM_ATOMICS 0
+#elif defined(__TINYC__) && (defined(__x86_64__) || defined(__i386__))
+#define EVLI_HAVE_GNU_ATOMICS     0
+#define EVLI_HAVE_X86_ASM_ATOMICS 1
+#else
+#error                                                                                             \
+    "evloop.h: no atomics known for this compiler: it needs GNU __atomic builtins, or to be tcc on x86"
+#endif
+
+#include <arpa/inet.h>
+#include <fcntl.h>
+#include <ifaddrs.h>
+#include <limits.h>
+#include <net/if.h>
+#include <netinet/tcp.h>
+#include <poll.h>
+#include <sched.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/stat.h>
+#include <sys/time.h>
+#include <sys/uio.h>
+#include <time.h>
+#include <unistd.h>
+#if EVLI_HAVE_EPOLL
+#include <sys/epoll.h>
+#include <sys/eventfd.h>
+#include <sys/syscall.h>
+#endif
+
+#if defined(__GLIBC__) && !defined(__USE_GNU)
+#error                                                                                             \
+    "evloop.h: a system header came first without _GNU_SOURCE: include evloop.h first, or compile with -D_GNU_SOURCE"
+#endif
+
+/* A write to a closed peer must not raise SIGPIPE: a flag of each call, or an option of the socket. */
+#if defined(MSG_NOSIGNAL)
+#define EVLI_HAVE_MSG_NOSIGNAL 1
+#define EVLI_MSG_NOSIGNAL      MSG_NOSIGNAL
+#else
+#define EVLI_HAVE_MSG_NOSIGNAL 0
+#define EVLI_MSG_NOSIGNAL      0
+#endif
+
+#if defined(__GLIBC__)
+typedef size_t evli_iovlen_t; /* of msghdr.msg_iovlen: POSIX says int */
+#else
+typedef int evli_iovlen_t;
+#endif
+
+#if defined(POLLRDHUP)
+#define EVLI_POLLRDHUP POLLRDHUP
+#else
+#define EVLI_POLLRDHUP 0
+#endif
+
+#if EVLI_HAVE_EPOLL && defined(SYS_epoll_pwait2)
+#define EVLI_SYS_EPOLL_PWAIT2 SYS_epoll_pwait2
+#elif EVLI_HAVE_EPOLL && !defined(__alpha__)
+#define EVLI_SYS_EPOLL_PWAIT2 441 /* since 5.11; newer system calls have one number everywhere */
+#elif EVLI_HAVE_EPOLL
+#define EVLI_SYS_EPOLL_PWAIT2 551
+#endif
+
+#if defined(IOV_MAX)
+#define EVLI_IOV_MAX IOV_MAX
+#else
+#define EVLI_IOV_MAX 1024
+#endif
+
+#if defined(__GNUC__) && !defined(__TINYC__)
+#define EVLI_LIKELY(condition) __builtin_expect(!!(condition), 1)
+#else
+#define EVLI_LIKELY(condition) (condition)
+#endif
+
+#define EVLI_OF(ptr, type, member) ((type *)(void *)((char *)(ptr)-offsetof(type, member)))
+#define EVLI_COUNT(array)          (sizeof(array) / sizeof((array)[0]))
+
+#define EVLI_NEVER     UINT64_MAX /* a due time or a timeout */
+#define EVLI_NS_PER_MS UINT64_C(1000000)
+#define EVLI_NS_PER_S  UINT64_C(1000000000)
+
+/* ==== [SECTION] Memory ==== */
+
+#if !defined(EVLOOP_MALLOC) && !defined(EVLOOP_CALLOC) && !defined(EVLOOP_REALLOC) &&              \
+    !defined(EVLOOP_FREE)
+#define EVLOOP_MALLOC(size)        malloc(size)
+#define EVLOOP_CALLOC(count, size) calloc(count, size)
+#define EVLOOP_REALLOC(ptr, size)  realloc(ptr, size)
+#define EVLOOP_FREE(ptr)           free(ptr)
+#elif !defined(EVLOOP_MALLOC) || !defined(EVLOOP_CALLOC) || !defined(EVLOOP_REALLOC) ||            \
+    !defined(EVLOOP_FREE)
+#error                                                                                             \
+    "evloop.h: define all of EVLOOP_MALLOC, EVLOOP_CALLOC, EVLOOP_REALLOC and EVLOOP_FREE, or none"
+#endif
+
+#if !defined(EVLOOP_ASSERT)
+#if defined(EVLOOP_DEBUG_ASSERT)
+#include <assert.h>
+#define EVLOOP_ASSERT(condition) assert(condition)
+#else
+#define EVLOOP_ASSERT(condition) ((void)sizeof(!(condition)))
+#endif
+#endif
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+static void *evli_default_malloc(size_t size) {
+    return EVLOOP_MALLOC(size);
+}
+
+static void *evli_default_calloc(size_t count, size_t size) {
+    return EVLOOP_CALLOC(count, size);
+}
+
+static void *evli_default_realloc(void *ptr, size_t size) {
+    return EVLOOP_REALLOC(ptr, size);
+}
+
+static void evli_default_free(void *ptr) {
+    EVLOOP_FREE(ptr);
+}
+
+static struct {
+    evl_malloc_func malloc_func;
+    evl_realloc_func realloc_func;
+    evl_calloc_func calloc_func;
+    evl_free_func free_func;
+} evli_memory = {evli_default_malloc, evli_default_realloc, evli_default_calloc, evli_default_free};
+
+static void *evli_malloc(size_t size) {
+    return evli_memory.malloc_func(size);
+}
+
+static void *evli_calloc(size_t count, size_t size) {
+    return evli_memory.calloc_func(count, size);
+}
+
+static void evli_free(void *ptr) {
+    if (ptr != NULL)
+        evli_memory.free_func(ptr);
+}
+
+/* Makes room for `need` items where there is room for *capacity: doubles it, at least 16. Returns
+ * the block, moved perhaps, or NULL, and then the old one is as it was. */
+static void *evli_grow(void *block, uint32_t *capacity, uint32_t need, size_t item_size) {
+    uint32_t room = *capacity < 16 ? 16 : *capacity;
+    while (room < need)
+        room *= 2;
+    block = evli_memory.realloc_func(block, room * item_size);
+    if (block != NULL)
+        *capacity = room;
+    return block;
+}
+
+EVLOOP_API int evl_replace_allocator(evl_malloc_func malloc_func, evl_realloc_func realloc_func,
+                                     evl_calloc_func calloc_func, evl_free_func free_func) {
+    if (malloc_func == NULL || realloc_func == NULL || calloc_func == NULL || free_func == NULL)
+        return EVL_EINVAL;
+    evli_memory.malloc_func = malloc_func;
+    evli_memory.realloc_func = realloc_func;
+    evli_memory.calloc_func = calloc_func;
+    evli_memory.free_func = free_func;
+    return 0;
+}
+
+/* ==== [SECTION] Atomics ==== */
+
+/* Loads acquire, stores release, read-modify-writes are sequentially consistent. */
+#if EVLI_HAVE_GNU_ATOMICS
+
+static inline uint32_t evli_load(const uint32_t *p) {
+    return __atomic_load_n(p, __ATOMIC_ACQUIRE);
+}
+
+static inline void evli_store(uint32_t *p, uint32_t value) {
+    __atomic_store_n(p, value, __ATOMIC_RELEASE);
+}
+
+static inline uint32_t evli_exchange(uint32_t *p, uint32_t value) {
+    return __atomic_exchange_n(p, value, __ATOMIC_SEQ_CST);
+}
+
+static inline uint32_t evli_fetch_or(uint32_t *p, uint32_t bits) {
+    return __atomic_fetch_or(p, bits, __ATOMIC_SEQ_CST);
+}
+
+static inline uint32_t evli_fetch_add(uint32_t *p, uint32_t value) {
+    return __atomic_fetch_add(p, value, __ATOMIC_SEQ_CST);
+}
+
+static inline evli_node_t *evli_load_node(evli_node_t *const *p) {
+    return __atomic_load_n(p, __ATOMIC_SEQ_CST);
+}
+
+static inline evli_node_t *evli_exchange_node(evli_node_t **p, evli_node_t *value) {
+    return __atomic_exchange_n(p, value, __ATOMIC_SEQ_CST);
+}
+
+/* Stores `value` if *p is *expected; else puts what *p is into *expected and returns 0. */
+static inline int evli_cas_node(evli_node_t **p, evli_node_t **expected, evli_node_t *value) {
+    return __atomic_compare_exchange_n(p, expected, value, 1, __ATOMIC_SEQ_CST, __ATOMIC_RELAXED);
+}
+
+#elif EVLI_HAVE_X86_ASM_ATOMICS
+
+/* tcc has neither builtins nor barriers, but inline assembly. x86 loads acquire and stores release
+ * by themselves, and tcc does not reorder them. */
+static uint32_t evli_load(const uint32_t *p) {
+    return *(const volatile uint32_t *)p;
+}
+
+static void evli_store(uint32_t *p, uint32_t value) {
+    *(volatile uint32_t *)p = value;
+}
+
+static uint32_t evli_exchange(uint32_t *p, uint32_t value) {
+    __asm__ volatile("xchgl %0, %1" : "=r"(value), "=m"(*p) : "0"(value) : "memory");
+    return value;
+}
+
+static uint32_t evli_fetch_add(uint32_t *p, uint32_t value) {
+    __asm__ volatile("lock; xaddl %0, %1" : "=r"(value), "=m"(*p) : "0"(value) : "memory");
+    return value;
+}
+
+static uint32_t evli_fetch_or(uint32_t *p, uint32_t bits) {
+    uint32_t old, seen;
+    do {
+        old = evli_load(p);
+        __asm__ volatile("lock; cmpxchgl %2, %1"
+                         : "=a"(seen), "=m"(*p)
+                         : "r"(old | bits), "0"(old)
+                         : "memory");
+    } while (seen != old);
+    return old;
+}
+
+static evli_node_t *evli_load_node(evli_node_t *const *p) {
+    return *(evli_node_t *const volatile *)p;
+}
+
+static evli_node_t *evli_exchange_node(evli_node_t **p, evli_node_t *value) {
+    __asm__ volatile("xchg %0, %1" : "=r"(value), "=m"(*p) : "0"(value) : "memory");
+    return value;
+}
+
+static int evli_cas_node(evli_node_t **p, evli_node_t **expected, evli_node_t *value) {
+    evli_node_t *old = *expected, *seen;
+    __asm__ volatile("lock; cmpxchg %2, %1"
+                     : "=a"(seen), "=m"(*p)
+                     : "r"(value), "0"(old)
+                     : "memory");
+    *expected = seen;
+    return seen == old;
+}
+
+#endif
+
+/* ==== [SECTION] Lists ==== */
+
+/* Rings of links through a head. A link whose next is NULL is in no list. */
+static inline void evli_list_init(evli_link_t *list) {
+    list->next = list->prev = list;
+}
+
+static inline int evli_list_empty(const evli_link_t *list) {
+    return list->next == list;
+}
+
+static inline void evli_list_insert_before(evli_link_t *at, evli_link_t *link) {
+    EVLOOP_ASSERT(link->next == NULL);
+    link->next = at;
+    link->prev = at->prev;
+    at->prev->next = link;
+    at->prev = link;
+}
+
+static inline void evli_list_push(evli_link_t *list, evli_link_t *link) {
+    evli_list_insert_before(list, link);
+}
+
+static inline void evli_list_push_front(evli_link_t *list, evli_link_t *link) {
+    evli_list_insert_before(list->next, link);
+}
+
+static inline void evli_list_remove(evli_link_t *link) {
+    if (link->next == NULL)
+        return;
+    link->next->prev = link->prev;
+    link->prev->next = link->next;
+    link->next = link->prev = NULL;
+}
+
+static inline evli_link_t *evli_list_pop(evli_link_t *list) {
+    evli_link_t *link = list->next;
+    evli_list_remove(link);
+    return link;
+}
+
+/* Moves all of `from` to the end of `to`. */
+static inline void evli_list_splice(evli_link_t *to, evli_link_t *from) {
+    if (evli_list_empty(from))
+        return;
+    from->next->prev = to->prev;
+    to->prev->next = from->next;
+    from->prev->next = to;
+    to->prev = from->prev;
+    evli_list_init(from);
+}
+
+/* ==== [SECTION] Lock-free stack ==== */
+
+/* Many threads push, the loop's thread takes the whole stack at once: nothing is ever popped singly,
+ * so no node can come back under a pusher's eyes (the ABA problem). */
+static void evli_stack_push(evli_node_t **stack, evli_node_t *node) {
+    evli_node_t *top = evli_load_node(stack);
+    do {
+        node->next = top;
+    } while (!evli_cas_node(stack, &top, node));
+}
+
+/* Takes all, first pushed first. */
+static evli_node_t *evli_stack_take(evli_node_t **stack) {
+    evli_node_t *node, *next, *chain = NULL;
+    for (node = evli_exchange_node(stack, NULL); node != NULL; node = next) {
+        next = node->next;
+        node->next = chain;
+        chain = node;
+    }
+    return chain;
+}
+
+/* ==== [SECTION] Timer heap ==== */
+
+/* A 4-ary heap in an array: the four children of an entry lie in one cache line, and the due times
+ * to compare lie in the entries. Equal due times are ordered by their starts. A start to a later
+ * time only writes the node: its entry is put right when it comes to the top. */
+typedef struct evli_heap_entry_s {
+    uint64_t due_ns;
+    evli_due_t *node;
+} evli_heap_entry_t;
+
+static inline int evli_heap_less(const evli_heap_entry_t *a, const evli_heap_entry_t *b) {
+    return a->due_ns != b->due_ns ? a->due_ns < b->due_ns
+                                  : a->node->heap_order < b->node->heap_order;
+}
+
+static inline void evli_heap_place(evl_loop_t *loop, uint32_t at, evli_heap_entry_t entry) {
+    loop->priv.heap.entries[at] = entry;
+    entry.node->index = at + 1;
+}
+
+static void evli_heap_sift_up(evl_loop_t *loop, uint32_t at) {
+    evli_heap_entry_t *entries = loop->priv.heap.entries;
+    evli_heap_entry_t moving = entries[at];
+    while (at > 0) {
+        uint32_t parent = (at - 1) / 4;
+        if (!evli_heap_less(&moving, &entries[parent]))
+            break;
+        evli_heap_place(loop, at, entries[parent]);
+        at = parent;
+    }
+    evli_heap_place(loop, at, moving);
+}
+
+static void evli_heap_sift_down(evl_loop_t *loop, uint32_t at) {
+    evli_heap_entry_t *entries = loop->priv.heap.entries;
+    evli_heap_entry_t moving = entries[at];
+    uint32_t count = loop->priv.heap.count;
+    for (;;) {
+        uint32_t child = 4 * at + 1, end = child + 4, least = child;
+        if (child >= count)
+            break;
+        if (end > count)
+            end = count;
+        while (++child < end)
+            if (evli_heap_less(&entries[child], &entries[least]))
+                least = child;
+        if (!evli_heap_less(&entries[least], &moving))
+            break;
+        evli_heap_place(loop, at, entries[least]);
+        at = least;
+    }
+    evli_heap_place(loop, at, moving);
+}
+
+static void evli_due_init(evli_due_t *node, uint32_t kind) {
+    memset(node, 0, sizeof(*node));
+    node->kind = kind;
+}
+
+/* Sets the deadline, anew or for the first time. Errors: EVL_ENOMEM. */
+static int evli_due_start(evl_loop_t *loop, evli_due_t *node, uint64_t due_ns) {
+    uint32_t at = node->index - 1;
+    if (node->index == 0) {
+        at = loop->priv.heap.count;
+        if (at == loop->priv.heap.capacity) {
+            void *entries = evli_grow(loop->priv.heap.entries, &loop->priv.heap.capacity, at + 1,
+                                      sizeof(evli_heap_entry_t));
+            if (entries == NULL)
+                return EVL_ENOMEM;
+            loop->priv.heap.entries = (evli_heap_entry_t *)entries;
+        }
+        loop->priv.heap.count++;
+    }
+    node->due_ns = due_ns;
+    node->order = loop->priv.starts++;
+    if (node->index != 0 && due_ns >= loop->priv.heap.entries[at].due_ns)
+        return 0;
+    node->heap_order = node->order;
+    loop->priv.heap.entries[at].due_ns = due_ns;
+    loop->priv.heap.entries[at].node = node;
+    evli_heap_sift_up(loop, at);
+    return 0;
+}
+
+static void evli_due_stop(evl_loop_t *loop, evli_due_t *node) {
+    uint32_t at = node->index - 1, last;
+    evli_due_t *moved;
+    if (node->index == 0)
+        return;
+    node->index = 0;
+    last = --loop->priv.heap.count;
+    if (at == last)
+        return;
+    moved = loop->priv.heap.entries[last].node;
+    evli_heap_place(loop, at, loop->priv.heap.entries[last]);
+    evli_heap_sift_up(loop, at);
+    evli_heap_sift_down(loop, moved->index - 1);
+}
+
+/* The node that is due first, or NULL. */
+static evli_due_t *evli_due_first(evl_loop_t *loop) {
+    while (loop->priv.heap.count > 0) {
+        evli_heap_entry_t *top = &loop->priv.heap.entries[0];
+        if (top->due_ns == top->node->due_ns && top->node->heap_order == top->node->order)
+            return top->node;
+        top->due_ns = top->node->due_ns;
+        top->node->heap_order = top->node->order;
+        evli_heap_sift_down(loop, 0);
+    }
+    return NULL;
+}
+
+static inline uint64_t evli_add_ns(uint64_t a, uint64_t b) {
+    return a + b < a ? EVLI_NEVER : a + b;
+}
+
+static inline uint64_t evli_ms_to_ns(uint64_t ms) {
+    return ms > EVLI_NEVER / EVLI_NS_PER_MS ? EVLI_NEVER : ms * EVLI_NS_PER_MS;
+}
+
+/* ==== [SECTION] Task ring ==== */
+
+struct evli_ring_item_s {
+    evl_task_cb cb;
+    void *arg;
+};
+
+/* Doubles the ring and lays its items out from the start again. */
+static int evli_ring_grow(evli_ring_t *ring) {
+    uint32_t i, capacity = ring->capacity == 0 ? 16 : ring->capacity * 2;
+    struct evli_ring_item_s *items =
+        (struct evli_ring_item_s *)evli_malloc(capacity * sizeof(*items));
+    if (items == NULL)
+        return EVL_ENOMEM;
+    for (i = 0; i < ring->count; i++)
+        items[i] = ring->items[(ring->head + i) & (ring->capacity - 1)];
+    evli_free(ring->items);
+    ring->items = items;
+    ring->head = 0;
+    ring->capacity = capacity;
+    return 0;
+}
+
+static int evli_ring_push(evli_ring_t *ring, evl_task_cb cb, void *arg) {
+    struct evli_ring_item_s *item;
+    if (cb == NULL)
+        return EVL_EINVAL;
+    if (ring->count == ring->capacity && evli_ring_grow(ring) != 0)
+        return EVL_ENOMEM;
+    item = &ring->items[(ring->head + ring->count++) & (ring->capacity - 1)];
+    item->cb = cb;
+    item->arg = arg;
+    return 0;
+}
+
+static struct evli_ring_item_s evli_ring_pop(evli_ring_t *ring) {
+    struct evli_ring_item_s item = ring->items[ring->head];
+    ring->head = (ring->head + 1) & (ring->capacity - 1);
+    ring->count--;
+    return item;
+}
+
+/* ==== [SECTION] Error table ==== */
+
+static const struct {
+    int code;
+    const char *name;
+    const char *message;
+} evli_errors[] = {
+#define XX(name, message) {EVL_##name, #name, message},
+    EVL_ERRNO_MAP(XX)
+#undef XX
+};
+
+static char evli_unknown_error[48];
+
+/* The index of a code in the table, or -1. */
+static int evli_error_find(int err) {
+    int i;
+    for (i = 0; i < (int)EVLI_COUNT(evli_errors); i++)
+        if (evli_errors[i].code == err)
+            return i;
+    return -1;
+}
+
+static char *evli_unknown_error_text(int err, char *buf, size_t buflen) {
+    if (buflen > 0)
+        snprintf(buf, buflen, "Unknown system error %d", err);
+    return buf;
+}
+
+static char *evli_copy_text(const char *text, char *buf, size_t buflen) {
+    if (buflen > 0)
+        snprintf(buf, buflen, "%s", text);
+    return buf;
+}
+
+EVLOOP_API const char *evl_strerror(int err) {
+    int i = evli_error_find(err);
+    if (i >= 0)
+        return evli_errors[i].message;
+    return evli_unknown_error_text(err, evli_unknown_error, sizeof(evli_unknown_error));
+}
+
+EVLOOP_API char *evl_strerror_r(int err, char *buf, size_t buflen) {
+    int i = evli_error_find(err);
+    if (i >= 0)
+        return evli_copy_text(evli_errors[i].message, buf, buflen);
+    return evli_unknown_error_text(err, buf, buflen);
+}
+
+EVLOOP_API const char *evl_err_name(int err) {
+    int i = evli_error_find(err);
+    if (i >= 0)
+        return evli_errors[i].name;
+    return evli_unknown_error_text(err, evli_unknown_error, sizeof(evli_unknown_error));
+}
+
+EVLOOP_API char *evl_err_name_r(int err, char *buf, size_t buflen) {
+    int i = evli_error_find(err);
+    if (i >= 0)
+        return evli_copy_text(evli_errors[i].name, buf, buflen);
+    return evli_unknown_error_text(err, buf, buflen);
+}
+
+EVLOOP_API unsigned int evl_version(void) {
+    return EVL_VERSION_HEX;
+}
+
+EVLOOP_API const char *evl_version_string(void) {
+    return "1.52.0";
+}
+
+EVLOOP_API evl_buf_t evl_buf_init(char *base, unsigned int len) {
+    evl_buf_t buf;
+    buf.base = base;
+    buf.len = len;
+    return buf;
+}
+
+static size_t evli_bufs_size(const evl_buf_t *bufs, unsigned int nbufs) {
+    size_t size = 0;
+    unsigned int i;
+    for (i = 0; i < nbufs; i++)
+        size += bufs[i].len;
+    return size;
+}
+
+/* ==== [SECTION] POSIX system calls ==== */
+
+/* Every call to the system goes through one of these. They retry on EINTR and return what the call
+ * returned, or the negated errno. */
+#if !defined(EVLOOP_FAULT)
+#define EVLOOP_FAULT(name) 0
+#endif
+#if !defined(EVLOOP_SHORT)
+#define EVLOOP_SHORT(name, count) (count)
+#endif
+
+/* Does what a failing system call does. */
+static int evli_fail(int error) {
+    errno = error;
+    return -1;
+}
+
+EVLOOP_API int evl_translate_sys_error(int sys_errno) {
+    return sys_errno <= 0 ? sys_errno : -sys_errno;
+}
+
+static uint64_t evli_sys_clock(void) {
+    struct timespec ts;
+    clock_gettime(CLOCK_MONOTONIC, &ts);
+    return (uint64_t)ts.tv_sec * EVLI_NS_PER_S + (uint64_t)ts.tv_nsec;
+}
+
+static void evli_sys_close(int fd) {
+    /* Not again on EINTR: the descriptor is gone all the same, and may be another thread's by then. */
+    int saved = errno;
+    close(fd);
+    errno = saved;
+}
+
+static int evli_sys_nonblock(int fd, int on) {
+    int r, fault;
+    do {
+        fault = EVLOOP_FAULT("fionbio");
+        r = fault ? evli_fail(fault) : ioctl(fd, FIONBIO, &on);
+    } while (r < 0 && errno == EINTR);
+    return r < 0 ? -errno : 0;
+}
+
+static int evli_sys_fcntl_add(int fd, int get, int set, int flag) {
+    int r, fault = EVLOOP_FAULT("fcntl");
+    r = fault ? evli_fail(fault) : fcntl(fd, get);
+    if (r >= 0 && !(r & flag))
+        r = fcntl(fd, set, r | flag);
+    return r < 0 ? -errno : 0;
+}
+
+/* FIONBIO where it is known to the device, O_NONBLOCK for the rest (a kqueue, say). */
+static int evli_sys_nonblock_any(int fd) {
+    int err = evli_sys_nonblock(fd, 1);
+    return err == EVL_ENOTTY ? evli_sys_fcntl_add(fd, F_GETFL, F_SETFL, O_NONBLOCK) : err;
+}
+
+#if EVLI_HAVE_MSG_NOSIGNAL
+
+static void evli_sys_no_sigpipe(int fd) {
+    (void)fd;
+}
+
+#else
+
+static void evli_sys_no_sigpipe(int fd) {
+    int on = 1;
+    setsockopt(fd, SOL_SOCKET, SO_NOSIGPIPE, &on, sizeof(on));
+}
+
+#endif
+
+#if EVLI_HAVE_ACCEPT4
+
+static int evli_sys_socket(int domain, int type, int protocol) {
+    int fault = EVLOOP_FAULT("socket");
+    int fd =
+        fault ? evli_fail(fault) : socket(domain, type | SOCK_NONBLOCK | SOCK_CLOEXEC, protocol);
+    return fd < 0 ? -errno : fd;
+}
+
+static int evli_sys_accept(int listener) {
+    int fd, fault;
+    do {
+        fault = EVLOOP_FAULT("accept");
+        fd = fault ? evli_fail(fault) : accept4(listener, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
+    } while (fd < 0 && errno == EINTR);
+    return fd < 0 ? -errno : fd;
+}
+
+static int evli_sys_socketpair(int type, int protocol, int fds[2]) {
+    int fault = EVLOOP_FAULT("socketpair");
+    int r = fault ? evli_fail(fault) : socketpair(AF_UNIX, type | SOCK_CLOEXEC, protocol, fds);
+    return r < 0 ? -errno : 0;
+}
+
+static int evli_sys_pipe(int fds[2]) {
+    int fault = EVLOOP_FAULT("pipe");
+    int r = fault ? evli_fail(fault) : pipe2(fds, O_CLOEXEC);
+    return r < 0 ? -errno : 0;
+}
+
+#else
+
+/* Makes a descriptor what SOCK_NONBLOCK and SOCK_CLOEXEC would have made it, or closes it. */
+static int evli_sys_adopt(int fd, int nonblock) {
+    int err = evli_sys_fcntl_add(fd, F_GETFD, F_SETFD, FD_CLOEXEC);
+    if (err == 0 && nonblock)
+        err = evli_sys_nonblock(fd, 1);
+    if (err == 0) {
+        evli_sys_no_sigpipe(fd);
+        return fd;
+    }
+    evli_sys_close(fd);
+    return err;
+}
+
+static int evli_sys_socket(int domain, int type, int protocol) {
+    int fault = EVLOOP_FAULT("socket");
+    int fd = fault ? evli_fail(fault) : socket(domain, type, protocol);
+    return fd < 0 ? -errno : evli_sys_adopt(fd, 1);
+}
+
+static int evli_sys_accept(int listener) {
+    int fd, fault;
+    do {
+        fault = EVLOOP_FAULT("accept");
+        fd = fault ? evli_fail(fault) : accept(listener, NULL, NULL);
+    } while (fd < 0 && errno == EINTR);
+    return fd < 0 ? -errno : evli_sys_adopt(fd, 1);
+}
+
+/* The second descriptor must not outlive a failure of the first, nor the other way round. */
+static int evli_sys_adopt_two(int fds[2]) {
+    int err = evli_sys_adopt(fds[0], 0);
+    if (err < 0) {
+        evli_sys_close(fds[1]);
+        return err;
+    }
+    err = evli_sys_adopt(fds[1], 0);
+    if (err < 0)
+        evli_sys_close(fds[0]);
+    return err < 0 ? err : 0;
+}
+
+static int evli_sys_socketpair(int type, int protocol, int fds[2]) {
+    int fault = EVLOOP_FAULT("socketpair");
+    int r = fault ? evli_fail(fault) : socketpair(AF_UNIX, type, protocol, fds);
+    return r < 0 ? -errno : evli_sys_adopt_two(fds);
+}
+
+static int evli_sys_pipe(int fds[2]) {
+    int fault = EVLOOP_FAULT("pipe");
+    int r = fault ? evli_fail(fault) : pipe(fds);
+    return r < 0 ? -errno : evli_sys_adopt_two(fds);
+}
+
+#endif
+
+/* Never blocks, whatever the socket's mode. */
+static int64_t evli_sys_recv(int fd, char *base, size_t len) {
+    ssize_t n;
+    int fault;
+    do {
+        fault = EVLOOP_FAULT("recv");
+        n = fault ? evli_fail(fault) : recv(fd, base, EVLOOP_SHORT("recv", len), MSG_DONTWAIT);
+    } while (n < 0 && errno == EINTR);
+    return n < 0 ? -errno : n;
+}
+
+/* Sends from `nbufs` buffers; `flags` is 0 for a socket that is to block, else MSG_DONTWAIT. */
+static int64_t evli_sys_send(int fd, const evl_buf_t *bufs, size_t nbufs, int flags) {
+    struct msghdr msg;
+    size_t most = EVLOOP_SHORT("send", bufs[0].len);
+    ssize_t n;
+    int fault;
+    memset(&msg, 0, sizeof(msg));
+    msg.msg_iov = (struct iovec *)(void *)(uintptr_t)bufs; /* evl_buf_t is laid out like it */
+    msg.msg_iovlen = (evli_iovlen_t)nbufs;
+    do {
+        fault = EVLOOP_FAULT("send");
+        if (fault)
+            n = evli_fail(fault);
+        else if (nbufs == 1 || most < bufs[0].len)
+            n = send(fd, bufs[0].base, most, flags | EVLI_MSG_NOSIGNAL);
+        else
+            n = sendmsg(fd, &msg, flags | EVLI_MSG_NOSIGNAL);
+    } while (n < 0 && errno == EINTR);
+    return n < 0 ? -errno : n;
+}
+
+static int evli_sys_setsockopt(int fd, int level, int name, const void *value, size_t len) {
+    int fault = EVLOOP_FAULT("setsockopt");
+    int r = fault ? evli_fail(fault) : setsockopt(fd, level, name, value, (socklen_t)len);
+    return r < 0 ? -errno : 0;
+}
+
+static int evli_sys_getsockopt(int fd, int level, int name, int *value) {
+    socklen_t len = sizeof(*value);
+    int fault = EVLOOP_FAULT("getsockopt");
+    int r = fault ? evli_fail(fault) : getsockopt(fd, level, name, value, &len);
+    return r < 0 ? -errno : 0;
+}
+
+static int evli_sys_shutdown(int fd) {
+    int fault = EVLOOP_FAULT("shutdown");
+    int r = fault ? evli_fail(fault) : shutdown(fd, SHUT_WR);
+    return r < 0 ? -errno : 0;
+}
+
+static int evli_sys_listen(int fd, int backlog) {
+    int fault = EVLOOP_FAULT("listen");
+    int r = fault ? evli_fail(fault) : listen(fd, backlog);
+    return r < 0 ? -errno : 0;
+}
+
+EVLOOP_API uint64_t evl_hrtime(void) {
+    return evli_sys_clock();
+}
+
+EVLOOP_API int evl_clock_gettime(evl_clock_id clock_id, evl_timespec64_t *ts) {
+    struct timespec now;
+    if (ts == NULL)
+        return EVL_EFAULT;
+    if (clock_id != EVL_CLOCK_MONOTONIC && clock_id != EVL_CLOCK_REALTIME)
+        return EVL_EINVAL;
+    if (clock_gettime(clock_id == EVL_CLOCK_MONOTONIC ? CLOCK_MONOTONIC : CLOCK_REALTIME, &now))
+        return -errno;
+    ts->tv_sec = now.tv_sec;
+    ts->tv_nsec = (int32_t)now.tv_nsec;
+    return 0;
+}
+
+EVLOOP_API void evl_sleep(unsigned int msec) {
+    struct timespec left;
+    left.tv_sec = (time_t)(msec / 1000);
+    left.tv_nsec = (long)(msec % 1000) * (long)EVLI_NS_PER_MS;
+    while (nanosleep(&left, &left) < 0 && errno == EINTR) {}
+}
+
+/* The flags of evl_socketpair and evl_pipe that are per end; closes both ends on failure. */
+static int evli_nonblock_ends(int fds[2], int flags0, int flags1) {
+    int err = 0;
+    if (flags0 & EVL_NONBLOCK_PIPE)
+        err = evli_sys_nonblock(fds[0], 1);
+    if (err == 0 && (flags1 & EVL_NONBLOCK_PIPE))
+        err = evli_sys_nonblock(fds[1], 1);
+    if (err == 0)
+        return 0;
+    evli_sys_close(fds[0]);
+    evli_sys_close(fds[1]);
+    return err;
+}
+
+EVLOOP_API int evl_socketpair(int type, int protocol, evl_os_sock_t sockets[2], int flags0,
+                              int flags1) {
+    int fds[2];
+    int err = evli_sys_socketpair(type, protocol, fds);
+    if (err == 0)
+        err = evli_nonblock_ends(fds, flags0, flags1);
+    if (err < 0)
+        return err;
+    sockets[0] = fds[0];
+    sockets[1] = fds[1];
+    return 0;
+}
+
+EVLOOP_API int evl_pipe(evl_file fds[2], int read_flags, int write_flags) {
+    int ends[2];
+    int err = evli_sys_pipe(ends);
+    if (err == 0)
+        err = evli_nonblock_ends(ends, read_flags, write_flags);
+    if (err < 0)
+        return err;
+    fds[0] = ends[0];
+    fds[1] = ends[1];
+    return 0;
+}
+
+/* ==== [SECTION] POSIX threads ==== */
+
+#if !defined(EVLOOP_NO_THREADS)
+
+typedef struct {
+    evl_thread_cb entry;
+    void *arg;
+} evli_thread_start_t;
+
+static void *evli_thread_main(void *arg) {
+    evli_thread_start_t start = *(evli_thread_start_t *)arg;
+    evli_free(arg);
+    start.entry(start.arg);
+    return NULL;
+}
+
+EVLOOP_API int evl_thread_create(evl_thread_t *thread, evl_thread_cb entry, void *arg) {
+    evl_thread_options_t options;
+    options.flags = EVL_THREAD_NO_FLAGS;
+    options.stack_size = 0;
+    return evl_thread_create_ex(thread, &options, entry, arg);
+}
+
+/* The stack sizes that pthread takes: whole pages, and not too few. */
+static size_t evli_thread_stack_size(size_t size) {
+    size_t page = (size_t)sysconf(_SC_PAGESIZE);
+    size_t least = (size_t)PTHREAD_STACK_MIN;
+    size = (size + page - 1) & ~(page - 1);
+    return size < least ? least : size;
+}
+
+EVLOOP_API int evl_thread_create_ex(evl_thread_t *thread, const evl_thread_options_t *options,
+                                    evl_thread_cb entry, void *arg) {
+    pthread_attr_t attr;
+    evli_thread_start_t *start;
+    int err;
+    if (entry == NULL)
+        return EVL_EINVAL;
+    start = (evli_thread_start_t *)evli_malloc(sizeof(*start));
+    if (start == NULL)
+        return EVL_ENOMEM;
+    start->entry = entry;
+    start->arg = arg;
+    err = pthread_attr_init(&attr);
+    if (err == 0) {
+        if ((options->flags & EVL_THREAD_HAS_STACK_SIZE) && options->stack_size > 0)
+            err = pthread_attr_setstacksize(&attr, evli_thread_stack_size(options->stack_size));
+        if (err == 0)
+            err = pthread_create(thread, &attr, evli_thread_main, start);
+        pthread_attr_destroy(&attr);
+    }
+    if (err != 0)
+        evli_free(start);
+    return -err;
+}
+
+EVLOOP_API int evl_thread_join(evl_thread_t *thread) {
+    return -pthread_join(*thread, NULL);
+}
+
+EVLOOP_API int evl_thread_detach(evl_thread_t *thread) {
+    return -pthread_detach(*thread);
+}
+
+EVLOOP_API evl_thread_t evl_thread_self(void) {
+    return pthread_self();
+}
+
+EVLOOP_API int evl_thread_equal(const evl_thread_t *a, const evl_thread_t *b) {
+    return pthread_equal(*a, *b);
+}
+
+static int evli_mutex_init_kind(evl_mutex_t *mutex, int kind) {
+    pthread_mutexattr_t attr;
+    int err = pthread_mutexattr_init(&attr);
+    if (err != 0)
+        return -err;
+    err = pthread_mutexattr_settype(&attr, kind);
+    if (err == 0)
+        err = pthread_mutex_init(mutex, &attr);
+    pthread_mutexattr_destroy(&attr);
+    return -err;
+}
+
+EVLOOP_API int evl_mutex_init(evl_mutex_t *mutex) {
+    return -pthread_mutex_init(mutex, NULL);
+}
+
+EVLOOP_API int evl_mutex_init_recursive(evl_mutex_t *mutex) {
+    return evli_mutex_init_kind(mutex, PTHREAD_MUTEX_RECURSIVE);
+}
+
+EVLOOP_API void evl_mutex_destroy(evl_mutex_t *mutex) {
+    pthread_mutex_destroy(mutex);
+}
+
+EVLOOP_API void evl_mutex_lock(evl_mutex_t *mutex) {
+    pthread_mutex_lock(mutex);
+}
+
+EVLOOP_API int evl_mutex_trylock(evl_mutex_t *mutex) {
+    return -pthread_mutex_trylock(mutex);
+}
+
+EVLOOP_API void evl_mutex_unlock(evl_mutex_t *mutex) {
+    pthread_mutex_unlock(mutex);
+}
+
+#if defined(__APPLE__)
+
+/* Conditions know only the wall clock there, but can wait for a length of time. */
+EVLOOP_API int evl_cond_init(evl_cond_t *cond) {
+    return -pthread_cond_init(cond, NULL);
+}
+
+EVLOOP_API int evl_cond_timedwait(evl_cond_t *cond, evl_mutex_t *mutex, uint64_t timeout_ns) {
+    struct timespec ts;
+    ts.tv_sec = (time_t)(timeout_ns / EVLI_NS_PER_S);
+    ts.tv_nsec = (long)(timeout_ns % EVLI_NS_PER_S);
+    return -pthread_cond_timedwait_relative_np(cond, mutex, &ts);
+}
+
+#else
+
+EVLOOP_API int evl_cond_init(evl_cond_t *cond) {
+    pthread_condattr_t attr;
+    int err = pthread_condattr_init(&attr);
+    if (err != 0)
+        return -err;
+    err = pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
+    if (err == 0)
+        err = pthread_cond_init(cond, &attr);
+    pthread_condattr_destroy(&attr);
+    return -err;
+}
+
+EVLOOP_API int evl_cond_timedwait(evl_cond_t *cond, evl_mutex_t *mutex, uint64_t timeout_ns) {
+    struct timespec ts;
+    uint64_t end = evli_add_ns(evli_sys_clock(), timeout_ns);
+    ts.tv_sec = (time_t)(end / EVLI_NS_PER_S);
+    ts.tv_nsec = (long)(end % EVLI_NS_PER_S);
+    return -pthread_cond_timedwait(cond, mutex, &ts);
+}
+
+#endif
+
+EVLOOP_API void evl_cond_destroy(evl_cond_t *cond) {
+    pthread_cond_destroy(cond);
+}
+
+EVLOOP_API void evl_cond_signal(evl_cond_t *cond) {
+    pthread_cond_signal(cond);
+}
+
+EVLOOP_API void evl_cond_broadcast(evl_cond_t *cond) {
+    pthread_cond_broadcast(cond);
+}
+
+EVLOOP_API void evl_cond_wait(evl_cond_t *cond, evl_mutex_t *mutex) {
+    pthread_cond_wait(cond, mutex);
+}
+
+EVLOOP_API void evl_once(evl_once_t *guard, void (*callback)(void)) {
+    pthread_once(guard, callback);
+}
+
+EVLOOP_API int evl_key_create(evl_key_t *key) {
+    return -pthread_key_create(key, NULL);
+}
+
+EVLOOP_API void evl_key_delete(evl_key_t *key) {
+    pthread_key_delete(*key);
+}
+
+EVLOOP_API void *evl_key_get(evl_key_t *key) {
+    return pthread_getspecific(*key);
+}
+
+EVLOOP_API void evl_key_set(evl_key_t *key, void *value) {
+    pthread_setspecific(*key, value);
+}
+
+/* What can be built of a mutex and a condition is built of them, the same everywhere. */
+static int evli_monitor_init(evl_mutex_t *mutex, evl_cond_t *cond) {
+    int err = evl_mutex_init(mutex);
+    if (err != 0)
+        return err;
+    err = evl_cond_init(cond);
+    if (err != 0)
+        evl_mutex_destroy(mutex);
+    return err;
+}
+
+static void evli_monitor_destroy(evl_mutex_t *mutex, evl_cond_t *cond) {
+    evl_cond_destroy(cond);
+    evl_mutex_destroy(mutex);
+}
+
+EVLOOP_API int evl_rwlock_init(evl_rwlock_t *rwlock) {
+    rwlock->readers = rwlock->waiting = rwlock->writer = 0;
+    return evli_monitor_init(&rwlock->mutex, &rwlock->cond);
+}
+
+EVLOOP_API void evl_rwlock_destroy(evl_rwlock_t *rwlock) {
+    evli_monitor_destroy(&rwlock->mutex, &rwlock->cond);
+}
+
+EVLOOP_API void evl_rwlock_rdlock(evl_rwlock_t *rwlock) {
+    evl_mutex_lock(&rwlock->mutex);
+    while (rwlock->writer || rwlock->waiting > 0)
+        evl_cond_wait(&rwlock->cond, &rwlock->mutex);
+    rwlock->readers++;
+    evl_mutex_unlock(&rwlock->mutex);
+}
+
+EVLOOP_API int evl_rwlock_tryrdlock(evl_rwlock_t *rwlock) {
+    int busy;
+    evl_mutex_lock(&rwlock->mutex);
+    busy = rwlock->writer || rwlock->waiting > 0;
+    rwlock->readers += busy ? 0 : 1;
+    evl_mutex_unlock(&rwlock->mutex);
+    return busy ? EVL_EBUSY : 0;
+}
+
+EVLOOP_API void evl_rwlock_rdunlock(evl_rwlock_t *rwlock) {
+    evl_mutex_lock(&rwlock->mutex);
+    if (--rwlock->readers == 0)
+        evl_cond_broadcast(&rwlock->cond);
+    evl_mutex_unlock(&rwlock->mutex);
+}
+
+EVLOOP_API void evl_rwlock_wrlock(evl_rwlock_t *rwlock) {
+    evl_mutex_lock(&rwlock->mutex);
+    rwlock->waiting++;
+    while (rwlock->writer || rwlock->readers > 0)
+        evl_cond_wait(&rwlock->cond, &rwlock->mutex);
+    rwlock->waiting--;
+    rwlock->writer = 1;
+    evl_mutex_unlock(&rwlock->mutex);
+}
+
+EVLOOP_API int evl_rwlock_trywrlock(evl_rwlock_t *rwlock) {
+    int busy;
+    evl_mutex_lock(&rwlock->mutex);
+    busy = rwlock->writer || rwlock->readers > 0;
+    if (!busy)
+        rwlock->writer = 1;
+    evl_mutex_unlock(&rwlock->mutex);
+    return busy ? EVL_EBUSY : 0;
+}
+
+EVLOOP_API void evl_rwlock_wrunlock(evl_rwlock_t *rwlock) {
+    evl_mutex_lock(&rwlock->mutex);
+    rwlock->writer = 0;
+    evl_cond_broadcast(&rwlock->cond);
+    evl_mutex_unlock(&rwlock->mutex);
+}
+
+EVLOOP_API int evl_sem_init(evl_sem_t *sem, unsigned int value) {
+    sem->value = value;
+    return evli_monitor_init(&sem->mutex, &sem->cond);
+}
+
+EVLOOP_API void evl_sem_destroy(evl_sem_t *sem) {
+    evli_monitor_destroy(&sem->mutex, &sem->cond);
+}
+
+EVLOOP_API void evl_sem_post(evl_sem_t *sem) {
+    evl_mutex_lock(&sem->mutex);
+    sem->value++;
+    evl_cond_signal(&sem->cond); /* under the lock: the waiter may destroy it right after */
+    evl_mutex_unlock(&sem->mutex);
+}
+
+EVLOOP_API void evl_sem_wait(evl_sem_t *sem) {
+    evl_mutex_lock(&sem->mutex);
+    while (sem->value == 0)
+        evl_cond_wait(&sem->cond, &sem->mutex);
+    sem->value--;
+    evl_mutex_unlock(&sem->mutex);
+}
+
+EVLOOP_API int evl_sem_trywait(evl_sem_t *sem) {
+    int none;
+    evl_mutex_lock(&sem->mutex);
+    none = sem->value == 0;
+    sem->value -= none ? 0 : 1;
+    evl_mutex_unlock(&sem->mutex);
+    return none ? EVL_EAGAIN : 0;
+}
+
+EVLOOP_API int evl_barrier_init(evl_barrier_t *barrier, unsigned int count) {
+    if (count == 0)
+        return EVL_EINVAL;
+    barrier->threshold = count;
+    barrier->arrived = barrier->round = 0;
+    return evli_monitor_init(&barrier->mutex, &barrier->cond);
+}
+
+/* Waits until the last round's threads have left, so that destroying is safe right after waiting. */
+EVLOOP_API void evl_barrier_destroy(evl_barrier_t *barrier) {
+    evl_mutex_lock(&barrier->mutex);
+    while (barrier->inside > 0)
+        evl_cond_wait(&barrier->cond, &barrier->mutex);
+    evl_mutex_unlock(&barrier->mutex);
+    evli_monitor_destroy(&barrier->mutex, &barrier->cond);
+}
+
+EVLOOP_API int evl_barrier_wait(evl_barrier_t *barrier) {
+    unsigned int round;
+    int last;
+    evl_mutex_lock(&barrier->mutex);
+    round = barrier->round;
+    barrier->inside++;
+    last = ++barrier->arrived == barrier->threshold;
+    if (last) {
+        barrier->arrived = 0;
+        barrier->round++;
+        evl_cond_broadcast(&barrier->cond);
+    }
+    while (round == barrier->round)
+        evl_cond_wait(&barrier->cond, &barrier->mutex);
+    if (--barrier->inside == 0)
+        evl_cond_broadcast(&barrier->cond);
+    evl_mutex_unlock(&barrier->mutex);
+    return last;
+}
+
+#endif /* !EVLOOP_NO_THREADS */
+
+/* ==== [SECTION] Backend contract ==== */
+
+/* What a poller must do, for whoever writes the next one. A backend is one table of functions; only
+ * the loop core and the two functions evli_io_want and evli_io_forget call it, and it calls only
+ * evli_io_event. It owns loop->priv.poller and, in each evli_io_t, `key` and `armed`.
+ *
+ * An evli_io_t is a descriptor that an engine (streams, poll handles) has an interest in. The engine
+ * says what it waits for in `want`; the backend reports what has come about through evli_io_event,
+ * which collects it in `ready` and queues the io. Nothing is called back from within `wait`: the
+ * core runs the queue afterwards, so that no callback can meet a half-handled batch of events. The
+ * engine reads or writes until the kernel says EAGAIN and then takes the bit out of `ready`; until
+ * then it does not ask to be told again.
+ *
+ *   init, destroy  Make and free the poller's state. init returns 0 or an error and leaves nothing.
+ *   fork           In a forked child: replace what is shared with the parent, forget all
+ *                  registrations; the core calls watch again for each io.
+ *   watch          `want` asks for bits that `armed` does not promise. Set `armed` to what will be
+ *                  reported from now on: at least `want`, more at will, since what is not wanted is
+ *                  only remembered. Bits are never taken back, except for an io of a kind whose
+ *                  reports are level-triggered (EVLI_IO_POLL), where `armed` must become exactly
+ *                  `want`, and the report be repeated as long as the condition holds.
+ *                  Returns 0 or an error: EVL_EEXIST for a descriptor that another io has.
+ *   forget         The io will not be used any more. With `closing`, its descriptor is about to be
+ *                  closed and nobody else can hold it; else it must be out of the kernel's set on
+ *                  return, because somebody may close it or use it elsewhere. An event that is
+ *                  already under way for it, or for a later user of the same descriptor number,
+ *                  must not reach this io: compare a generation kept in `key`.
+ *   knows          Whether an io is registered for this descriptor.
+ *   wait           Sleep until something happens, at most `timeout_ns` (0: do not sleep; EVLI_NEVER:
+ *                  no limit) and never less than that when nothing does; report it. Returns the
+ *                  number of events, or an error; EVL_EINTR is one.
+ *   wake           Make `wait` return, now or the next time it is called. From any thread and from
+ *                  signal handlers; errno is preserved.
+ *   fd             A descriptor that is readable when `wait` would not sleep, or -1.
+ *
+ * The same table for a kernel that completes operations instead of reporting readiness (io_uring,
+ * overlapped I/O). The engine's steps are its delivery functions: evli_stream_accepted, _connected,
+ * _received, _written and _failed, each of which a readiness engine calls with the result of its own
+ * system call, and a completion backend with the result of its completion:
+ *
+ *   - watch with EVLI_IN on a stream submits a receive (on a listener an accept), with EVLI_OUT a
+ *     send of what evli_stream_gather returns. Multishot receive into a ring of buffers: a
+ *     completion while EVLI_IN is in `want` goes to evli_stream_received with the ring's buffer,
+ *     which is the buffer that is lent; with an alloc_cb the bytes are copied into the user's. One
+ *     that arrives after evl_read_stop stays in the ring, unreleased, and sets the bit in `ready`;
+ *     watch or evl_read_start delivers it. So no byte is lost, and reading stops when the ring is
+ *     full. An overlapped read from a pipe is the same with one buffer: a zero-byte read first, so
+ *     that idle pipes hold no memory, then the engine's own nonblocking read.
+ *   - an operation in flight holds the descriptor and the request's buffers. forget cancels it and
+ *     returns EVLI_HELD while the kernel still holds something: the handle is then marked
+ *     EVLI_H_HELD, and its close is not finished until the last completion clears that and calls
+ *     evli_handle_released.
+ *   - evl_try_write, connect and shutdown are ordinary nonblocking calls there, too; a connect waits
+ *     for EVLI_OUT by a one-shot poll operation. Poll handles are level-triggered poll operations.
+ *   - wake is a message to the ring or a posted completion; wait reaps completions and calls the
+ *     delivery functions through the queue like everybody else: evli_io_event with the bit, the
+ *     result being kept in the operation until the engine asks. */
+enum {
+    EVLI_IN = 1,   /* readable, or a connection waits; the values are those of evl_poll_event */
+    EVLI_OUT = 2,  /* writable, or connected */
+    EVLI_HUP = 4,  /* the peer has shut down its side: a read will come to the end */
+    EVLI_PRI = 8,  /* out-of-band data */
+    EVLI_ERR = 16, /* the descriptor has failed */
+    EVLI_FED = 32  /* not from the kernel: the engine has put something off until the next phase */
+};
+
+/* What a failed or hung-up descriptor is ready for: the calls that will tell why. */
+#define EVLI_ALL (EVLI_IN | EVLI_OUT | EVLI_HUP | EVLI_PRI)
+
+enum { EVLI_IO_STREAM, EVLI_IO_LISTENER, EVLI_IO_POLL, EVLI_IO_KINDS };
+
+#define EVLI_HELD 1
+
+typedef struct evli_backend_s {
+    const char *name;
+    int (*init)(evl_loop_t *loop);
+    void (*destroy)(evl_loop_t *loop);
+    int (*fork)(evl_loop_t *loop);
+    int (*watch)(evl_loop_t *loop, evli_io_t *io);
+    int (*forget)(evl_loop_t *loop, evli_io_t *io, int closing);
+    int (*knows)(const evl_loop_t *loop, evl_os_sock_t fd);
+    int (*wait)(evl_loop_t *loop, uint64_t timeout_ns);
+    void (*wake)(evl_loop_t *loop);
+    int (*fd)(const evl_loop_t *loop);
+} evli_backend_t;
+
+static void evli_io_init(evli_io_t *io, int kind, evl_os_sock_t fd) {
+    memset(io, 0, sizeof(*io));
+    io->kind = (uint8_t)kind;
+    io->fd = fd;
+}
+
+/* Takes down what the kernel reported, and has the io run if somebody waits for it. */
+static void evli_io_event(evl_loop_t *loop, evli_io_t *io, unsigned bits) {
+    io->ready = (uint8_t)(io->kind == EVLI_IO_POLL ? bits : io->ready | bits);
+    if ((io->ready & (io->want | EVLI_ERR)) && io->want != 0 && io->link.next == NULL)
+        evli_list_push(&loop->priv.ready, &io->link);
+}
+
+/* Has the io run in the next pending phase, for something that has happened already. */
+static void evli_io_feed(evl_loop_t *loop, evli_io_t *io) {
+    io->ready |= EVLI_FED;
+    if (io->link.next == NULL)
+        evli_list_push(&loop->priv.pending, &io->link);
+}
+
+/* Sets what the engine waits for. Costs a system call only when the kernel has not been asked. */
+static int evli_io_want(evl_loop_t *loop, evli_io_t *io, unsigned want) {
+    int exact = io->kind == EVLI_IO_POLL;
+    unsigned before = io->want;
+    int err;
+    io->want = (uint8_t)want;
+    if (exact ? want != io->armed : (want & ~(unsigned)io->armed) != 0) {
+        err = loop->priv.backend->watch(loop, io);
+        if (err != 0) {
+            io->want = (uint8_t)before;
+            return err;
+        }
+    }
+    if ((io->ready & want) && !exact && io->link.next == NULL)
+        evli_list_push(&loop->priv.ready, &io->link);
+    return 0;
+}
+
+static int evli_io_forget(evl_loop_t *loop, evli_io_t *io, int closing) {
+    evli_list_remove(&io->link);
+    io->want = io->ready = 0;
+    return io->armed ? loop->priv.backend->forget(loop, io, closing) : 0;
+}
+
+/* ==== [SECTION] Backend epoll ==== */
+
+#if EVLI_HAVE_EPOLL
+
+/* Edge-triggered, each descriptor registered once; the interest only ever grows (a socket that is
+ * never short of room never asks for EPOLLOUT). Quirks that this section answers:
+ *  - A registration belongs to the open file, not to the descriptor: it outlives close() while a
+ *    duplicate or a forked child holds the file, and reports under a number that may be somebody
+ *    else's by then. Hence the generation in each event.
+ *  - tcc does not see glibc's packed attribute on struct epoll_event. Hence a twin of our own.
+ *  - epoll_wait counts milliseconds; epoll_pwait2 (Linux 5.11) nanoseconds. Its timespec has 64-bit
+ *    fields on every machine. */
+#if defined(__x86_64__)
+#pragma pack(push, 1)
+#endif
+typedef struct {
+    uint32_t events;
+    uint64_t data; /* the descriptor, and above it the generation */
+} evli_epoll_event_t;
+#if defined(__x86_64__)
+#pragma pack(pop)
+#endif
+
+#define EVLI_EPOLL_BATCH 512
+#define EVLI_EPOLL_WAKE  UINT64_MAX /* the data of the wake-up descriptor */
+
+typedef struct {
+    int epfd;
+    int wakefd; /* an eventfd, edge-triggered and never read: a write is an edge */
+    uint32_t generation;
+    uint32_t nios;
+    evli_io_t **ios; /* by descriptor */
+    evli_epoll_event_t events[EVLI_EPOLL_BATCH];
+} evli_epoll_t;
+
+typedef struct {
+    int64_t seconds;
+    int64_t nanoseconds;
+} evli_epoll_timeout_t;
+
+static uint32_t evli_epoll_no_pwait2; /* atomic: the kernel has said that it has none */
+
+static evli_epoll_t *evli_epoll_of(const evl_loop_t *loop) {
+    return (evli_epoll_t *)loop->priv.poller;
+}
+
+static int evli_epoll_ctl(int epfd, int op, int fd, uint32_t events, uint64_t data) {
+    evli_epoll_event_t event;
+    int r, fault = EVLOOP_FAULT("epoll_ctl");
+    memset(&event, 0, sizeof(event)); /* the padding, too: valgrind looks at it */
+    event.events = events;
+    event.data = data;
+    r = fault ? evli_fail(fault) : epoll_ctl(epfd, op, fd, (struct epoll_event *)(void *)&event);
+    return r < 0 ? -errno : 0;
+}
+
+/* Opens the two descriptors of a poller. */
+static int evli_epoll_open(evli_epoll_t *poller) {
+    int err, fault = EVLOOP_FAULT("epoll_create");
+    poller->epfd = fault ? evli_fail(fault) : epoll_create1(EPOLL_CLOEXEC);
+    if (poller->epfd < 0)
+        return -errno;
+    fault = EVLOOP_FAULT("eventfd");
+    poller->wakefd = fault ? evli_fail(fault) : eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+    err = poller->wakefd < 0 ? -errno : 0;
+    if (err == 0)
+        err = evli_epoll_ctl(poller->epfd, EPOLL_CTL_ADD, poller->wakefd,
+                             (uint32_t)EPOLLIN | (uint32_t)EPOLLET, EVLI_EPOLL_WAKE);
+    if (err == 0)
+        return 0;
+    evli_sys_close(poller->epfd);
+    if (poller->wakefd >= 0)
+        evli_sys_close(poller->wakefd);
+    return err;
+}
+
+static int evli_epoll_init(evl_loop_t *loop) {
+    evli_epoll_t *poller = (evli_epoll_t *)evli_calloc(1, sizeof(*poller));
+    int err;
+    if (poller == NULL)
+        return EVL_ENOMEM;
+    err = evli_epoll_open(poller);
+    if (err != 0) {
+        evli_free(poller);
+        return err;
+    }
+    loop->priv.poller = poller;
+    return 0;
+}
+
+static void evli_epoll_destroy(evl_loop_t *loop) {
+    evli_epoll_t *poller = evli_epoll_of(loop);
+    evli_sys_close(poller->epfd);
+    evli_sys_close(poller->wakefd);
+    evli_free(poller->ios);
+    evli_free(poller);
+}
+
+static int evli_epoll_fork(evl_loop_t *loop) {
+    evli_epoll_t *poller = evli_epoll_of(loop);
+    int epfd = poller->epfd, wakefd = poller->wakefd;
+    int err = evli_epoll_open(poller);
+    if (err != 0) {
+        poller->epfd = epfd;
+        poller->wakefd = wakefd;
+        return err;
+    }
+    evli_sys_close(epfd);
+    evli_sys_close(wakefd);
+    if (poller->nios > 0)
+        memset(poller->ios, 0, poller->nios * sizeof(poller->ios[0]));
+    return 0;
+}
+
+static int evli_epoll_knows(const evl_loop_t *loop, evl_os_sock_t fd) {
+    evli_epoll_t *poller = evli_epoll_of(loop);
+    return fd >= 0 && (uint32_t)fd < poller->nios && poller->ios[fd] != NULL;
+}
+
+/* Gives the descriptor a place in the table. */
+static int evli_epoll_enter(evli_epoll_t *poller, evli_io_t *io) {
+    uint32_t fd = (uint32_t)io->fd, room = poller->nios;
+    evli_io_t **ios;
+    if (fd >= room) {
+        ios = (evli_io_t **)evli_grow(poller->ios, &room, fd + 1, sizeof(evli_io_t *));
+        if (ios == NULL)
+            return EVL_ENOMEM;
+        memset(ios + poller->nios, 0, (room - poller->nios) * sizeof(evli_io_t *));
+        poller->ios = ios;
+        poller->nios = room;
+    }
+    if (poller->ios[fd] != NULL && poller->ios[fd] != io)
+        return EVL_EEXIST;
+    poller->ios[fd] = io;
+    io->key = ++poller->generation;
+    return 0;
+}
+
+static uint32_t evli_epoll_mask(const evli_io_t *io, unsigned bits) {
+    uint32_t mask = 0;
+    if (bits & EVLI_IN)
+        mask |= (uint32_t)EPOLLIN;
+    if (bits & EVLI_OUT)
+        mask |= (uint32_t)EPOLLOUT;
+    if (bits & EVLI_PRI)
+        mask |= (uint32_t)EPOLLPRI;
+    if ((bits & EVLI_HUP) || io->kind == EVLI_IO_STREAM)
+        mask |= (uint32_t)EPOLLRDHUP;
+    if (io->kind != EVLI_IO_POLL)
+        mask |= (uint32_t)EPOLLET;
+    return mask;
+}
+
+static int evli_epoll_watch(evl_loop_t *loop, evli_io_t *io) {
+    evli_epoll_t *poller = evli_epoll_of(loop);
+    unsigned bits = io->kind == EVLI_IO_POLL ? io->want : (unsigned)(io->want | io->armed);
+    int err = 0, op = io->armed ? EPOLL_CTL_MOD : EPOLL_CTL_ADD;
+    uint64_t data;
+    if (io->armed == 0)
+        err = evli_epoll_enter(poller, io);
+    if (err != 0)
+        return err;
+    data = (uint64_t)io->key << 32 | (uint32_t)io->fd;
+    err = evli_epoll_ctl(poller->epfd, op, io->fd, evli_epoll_mask(io, bits), data);
+    /* The number can have come to mean another file since, or this file have been here before. */
+    if (err == EVL_ENOENT && op == EPOLL_CTL_MOD)
+        err = evli_epoll_ctl(poller->epfd, EPOLL_CTL_ADD, io->fd, evli_epoll_mask(io, bits), data);
+    else if (err == EVL_EEXIST && op == EPOLL_CTL_ADD)
+        err = evli_epoll_ctl(poller->epfd, EPOLL_CTL_MOD, io->fd, evli_epoll_mask(io, bits), data);
+    if (err == 0)
+        io->armed = (uint8_t)bits;
+    else if (io->armed == 0)
+        poller->ios[io->fd] = NULL;
+    return err;
+}
+
+static int evli_epoll_forget(evl_loop_t *loop, evli_io_t *io, int closing) {
+    evli_epoll_t *poller = evli_epoll_of(loop);
+    if (!closing)
+        evli_epoll_ctl(poller->epfd, EPOLL_CTL_DEL, io->fd, 0, 0);
+    poller->ios[io->fd] = NULL;
+    io->armed = 0;
+    return 0;
+}
+
+static unsigned evli_epoll_bits(uint32_t events) {
+    unsigned bits = 0;
+    if (events & (uint32_t)EPOLLIN)
+        bits |= EVLI_IN;
+    if (events & (uint32_t)EPOLLOUT)
+        bits |= EVLI_OUT;
+    if (events & (uint32_t)EPOLLPRI)
+        bits |= EVLI_PRI;
+    if (events & (uint32_t)EPOLLRDHUP)
+        bits |= EVLI_IN | EVLI_HUP;
+    if (events & ((uint32_t)EPOLLHUP | (uint32_t)EPOLLERR))
+        bits |= EVLI_ALL;
+    if ((events & (uint32_t)EPOLLERR) && !(events & (uint32_t)EPOLLPRI)) /* sysfs reports both */
+        bits |= EVLI_ERR;
+    return bits;
+}
+
+/* One call of the wait that fits: without a signal mask and to the millisecond, or else with. */
+static int evli_epoll_wait_once(evl_loop_t *loop, evli_epoll_t *poller, uint64_t timeout_ns) {
+    struct epoll_event *events = (struct epoll_event *)(void *)poller->events;
+    uint64_t ms = timeout_ns / EVLI_NS_PER_MS + (timeout_ns % EVLI_NS_PER_MS != 0);
+    int timeout = timeout_ns == EVLI_NEVER ? -1 : ms > INT_MAX ? INT_MAX : (int)ms;
+    int fault = EVLOOP_FAULT("epoll_wait");
+    evli_epoll_timeout_t ts;
+    sigset_t blocked, *mask = NULL;
+    long n;
+    if (fault)
+        return evli_fail(fault);
+    if (loop->priv.signal != 0) {
+        pthread_sigmask(SIG_SETMASK, NULL, &blocked);
+        sigaddset(&blocked, loop->priv.signal);
+        mask = &blocked;
+    }
+    if (timeout > 0 && timeout_ns % EVLI_NS_PER_MS != 0 && !evli_load(&evli_epoll_no_pwait2)) {
+        ts.seconds = (int64_t)(timeout_ns / EVLI_NS_PER_S);
+        ts.nanoseconds = (int64_t)(timeout_ns % EVLI_NS_PER_S);
+        fault = EVLOOP_FAULT("epoll_pwait2");
+        n = fault ? evli_fail(fault)
+                  : syscall(EVLI_SYS_EPOLL_PWAIT2, poller->epfd, events, EVLI_EPOLL_BATCH, &ts,
+                            mask, (size_t)8);
+        if (n >= 0 || (errno != ENOSYS && errno != EPERM))
+            return (int)n;
+        evli_store(&evli_epoll_no_pwait2, 1);
+    }
+    if (mask == NULL)
+        return epoll_wait(poller->epfd, events, EVLI_EPOLL_BATCH, timeout);
+    return epoll_pwait(poller->epfd, events, EVLI_EPOLL_BATCH, timeout, mask);
+}
+
+static int evli_epoll_wait(evl_loop_t *loop, uint64_t timeout_ns) {
+    evli_epoll_t *poller = evli_epoll_of(loop);
+    int i, n = evli_epoll_wait_once(loop, poller, timeout_ns);
+    if (n < 0)
+        return -errno;
+    for (i = 0; i < n; i++) {
+        uint64_t data = poller->events[i].data;
+        uint32_t fd = (uint32_t)data;
+        evli_io_t *io;
+        if (data == EVLI_EPOLL_WAKE)
+            continue;
+        io = fd < poller->nios ? poller->ios[fd] : NULL;
+        if (io != NULL && io->key == data >> 32)
+            evli_io_event(loop, io, evli_epoll_bits(poller->events[i].events));
+    }
+    return n;
+}
+
+static void evli_epoll_wake(evl_loop_t *loop) {
+    uint64_t one = 1;
+    int saved = errno;
+    ssize_t n;
+    do {
+        int fault = EVLOOP_FAULT("wake");
+        n = fault ? evli_fail(fault) : write(evli_epoll_of(loop)->wakefd, &one, sizeof(one));
+    } while (n < 0 && errno == EINTR);
+    errno = saved;
+}
+
+static int evli_epoll_fd(const evl_loop_t *loop) {
+    return evli_epoll_of(loop)->epfd;
+}
+
+static const evli_backend_t evli_backend_epoll = {
+    "epoll",           evli_epoll_init,  evli_epoll_destroy, evli_epoll_fork, evli_epoll_watch,
+    evli_epoll_forget, evli_epoll_knows, evli_epoll_wait,    evli_epoll_wake, evli_epoll_fd};
+
+#endif /* EVLI_HAVE_EPOLL */
+
+/* ==== [SECTION] Backend poll ==== */
+
+/* poll(2), for any POSIX system: an array of descriptors, handed over anew each time. `key` is the
+ * place in it, from 1; place 0 is the pipe that wakes the loop. poll reports a hang-up whether asked
+ * or not, so a descriptor that nobody waits for is masked by a negative number. */
+typedef struct {
+    int wake[2];
+    uint32_t count, capacity, ios_capacity;
+    struct pollfd *fds;
+    evli_io_t **ios;
+} evli_poll_t;
+
+static evli_poll_t *evli_poll_of(const evl_loop_t *loop) {
+    return (evli_poll_t *)loop->priv.poller;
+}
+
+/* Makes room for one more descriptor. */
+static int evli_poll_reserve(evli_poll_t *poller) {
+    void *block;
+    if (poller->count == poller->capacity) {
+        block = evli_grow(poller->fds, &poller->capacity, poller->count + 1, sizeof(struct pollfd));
+        if (block == NULL)
+            return EVL_ENOMEM;
+        poller->fds = (struct pollfd *)block;
+    }
+    if (poller->count == poller->ios_capacity) {
+        block =
+            evli_grow(poller->ios, &poller->ios_capacity, poller->count + 1, sizeof(evli_io_t *));
+        if (block == NULL)
+            return EVL_ENOMEM;
+        poller->ios = (evli_io_t **)block;
+    }
+    return 0;
+}
+
+static int evli_poll_open(int wake[2]) {
+    return evl_pipe(wake, EVL_NONBLOCK_PIPE, EVL_NONBLOCK_PIPE);
+}
+
+static void evli_poll_free(evli_poll_t *poller) {
+    evli_free(poller->fds);
+    evli_free(poller->ios);
+    evli_free(poller);
+}
+
+static int evli_poll_init(evl_loop_t *loop) {
+    evli_poll_t *poller = (evli_poll_t *)evli_calloc(1, sizeof(*poller));
+    int err;
+    if (poller == NULL)
+        return EVL_ENOMEM;
+    err = evli_poll_reserve(poller);
+    if (err == 0)
+        err = evli_poll_open(poller->wake);
+    if (err != 0) {
+        evli_poll_free(poller);
+        return err;
+    }
+    poller->ios[0] = NULL;
+    poller->count = 1;
+    loop->priv.poller = poller;
+    return 0;
+}
+
+static void evli_poll_destroy(evl_loop_t *loop) {
+    evli_poll_t *poller = evli_poll_of(loop);
+    evli_sys_close(poller->wake[0]);
+    evli_sys_close(poller->wake[1]);
+    evli_poll_free(poller);
+}
+
+static int evli_poll_fork(evl_loop_t *loop) {
+    evli_poll_t *poller = evli_poll_of(loop);
+    int wake[2];
+    int err = evli_poll_open(wake);
+    if (err != 0)
+        return err;
+    evli_sys_close(poller->wake[0]);
+    evli_sys_close(poller->wake[1]);
+    poller->wake[0] = wake[0];
+    poller->wake[1] = wake[1];
+    poller->count = 1;
+    return 0;
+}
+
+static int evli_poll_knows(const evl_loop_t *loop, evl_os_sock_t fd) {
+    evli_poll_t *poller = evli_poll_of(loop);
+    uint32_t i;
+    for (i = 1; i < poller->count; i++)
+        if (poller->ios[i]->fd == fd)
+            return 1;
+    return 0;
+}
+
+static int evli_poll_watch(evl_loop_t *loop, evli_io_t *io) {
+    evli_poll_t *poller = evli_poll_of(loop);
+    int err;
+    if (io->armed == 0) {
+        struct stat file;
+        if (fstat(io->fd, &file) != 0)
+            return -errno;
+        if (S_ISREG(file.st_mode)) /* poll would call it ready for ever; epoll refuses it, too */
+            return EVL_EPERM;
+        if (evli_poll_knows(loop, io->fd))
+            return EVL_EEXIST;
+        err = evli_poll_reserve(poller);
+        if (err != 0)
+            return err;
+        io->key = poller->count++;
+        poller->ios[io->key] = io;
+    }
+    io->armed = io->kind == EVLI_IO_POLL ? io->want : EVLI_ALL;
+    return 0;
+}
+
+static int evli_poll_forget(evl_loop_t *loop, evli_io_t *io, int closing) {
+    evli_poll_t *poller = evli_poll_of(loop);
+    evli_io_t *last = poller->ios[--poller->count];
+    (void)closing;
+    poller->ios[io->key] = last;
+    last->key = io->key;
+    io->armed = 0;
+    return 0;
+}
+
+static short evli_poll_mask(const evli_io_t *io) {
+    unsigned bits = io->want & (io->kind == EVLI_IO_POLL ? ~0u : ~(unsigned)io->ready);
+    int mask = 0;
+    if (bits & EVLI_IN)
+        mask |= POLLIN;
+    if (bits & EVLI_OUT)
+        mask |= POLLOUT;
+    if (bits & EVLI_PRI)
+        mask |= POLLPRI;
+    if (bits & EVLI_HUP)
+        mask |= EVLI_POLLRDHUP;
+    if ((bits & EVLI_IN) && io->kind == EVLI_IO_STREAM)
+        mask |= EVLI_POLLRDHUP;
+    return (short)mask;
+}
+
+static unsigned evli_poll_bits(int events) {
+    unsigned bits = 0;
+    if (events & POLLIN)
+        bits |= EVLI_IN;
+    if (events & POLLOUT)
+        bits |= EVLI_OUT;
+    if (events & POLLPRI)
+        bits |= EVLI_PRI;
+    if (events & EVLI_POLLRDHUP)
+        bits |= EVLI_IN | EVLI_HUP;
+    if (events & (POLLHUP | POLLERR | POLLNVAL))
+        bits |= EVLI_ALL;
+    if ((events & POLLNVAL) || ((events & POLLERR) && !(events & POLLPRI)))
+        bits |= EVLI_ERR;
+    return bits;
+}
+
+#if EVLI_HAVE_PPOLL
+
+static int evli_poll_sleep(evl_loop_t *loop, struct pollfd *fds, uint32_t count,
+                           uint64_t timeout_ns) {
+    struct timespec ts;
+    sigset_t blocked, *mask = NULL;
+    uint64_t seconds = timeout_ns / EVLI_NS_PER_S;
+    ts.tv_sec = (time_t)(seconds > INT_MAX ? INT_MAX : seconds);
+    ts.tv_nsec = (long)(timeout_ns % EVLI_NS_PER_S);
+    if (loop->priv.signal != 0) {
+        pthread_sigmask(SIG_SETMASK, NULL, &blocked);
+        sigaddset(&blocked, loop->priv.signal);
+        mask = &blocked;
+    }
+    return ppoll(fds, count, timeout_ns == EVLI_NEVER ? NULL : &ts, mask);
+}
+
+#else
+
+/* The signal is blocked around the call, not within it; the time is rounded up. */
+static int evli_poll_sleep(evl_loop_t *loop, struct pollfd *fds, uint32_t count,
+                           uint64_t timeout_ns) {
+    uint64_t ms = timeout_ns / EVLI_NS_PER_MS + (timeout_ns % EVLI_NS_PER_MS != 0);
+    int n, timeout = timeout_ns == EVLI_NEVER ? -1 : ms > INT_MAX ? INT_MAX : (int)ms;
+    sigset_t blocked, before;
+    if (loop->priv.signal == 0)
+        return poll(fds, count, timeout);
+    sigemptyset(&blocked);
+    sigaddset(&blocked, loop->priv.signal);
+    pthread_sigmask(SIG_BLOCK, &blocked, &before);
+    n = poll(fds, count, timeout);
+    pthread_sigmask(SIG_SETMASK, &before, NULL);
+    return n;
+}
+
+#endif
+
+static int evli_poll_wait(evl_loop_t *loop, uint64_t timeout_ns) {
+    evli_poll_t *poller = evli_poll_of(loop);
+    char sink[64];
+    uint32_t i;
+    int n, fault = EVLOOP_FAULT("poll");
+    for (i = 1; i < poller->count; i++) {
+        poller->fds[i].events = evli_poll_mask(poller->ios[i]);
+        poller->fds[i].fd = poller->fds[i].events ? poller->ios[i]->fd : -1;
+    }
+    poller->fds[0].fd = poller->wake[0];
+    poller->fds[0].events = POLLIN;
+    n = fault ? evli_fail(fault) : evli_poll_sleep(loop, poller->fds, poller->count, timeout_ns);
+    if (n < 0)
+        return -errno;
+    if (n > 0 && poller->fds[0].revents != 0)
+        while (read(poller->wake[0], sink, sizeof(sink)) == (ssize_t)sizeof(sink)) {}
+    for (i = 1; n > 0 && i < poller->count; i++)
+        if (poller->fds[i].fd >= 0 && poller->fds[i].revents != 0)
+            evli_io_event(loop, poller->ios[i], evli_poll_bits(poller->fds[i].revents));
+    return n;
+}
+
+static void evli_poll_wake(evl_loop_t *loop) {
+    int saved = errno;
+    ssize_t n;
+    do {
+        int fault = EVLOOP_FAULT("wake");
+        n = fault ? evli_fail(fault) : write(evli_poll_of(loop)->wake[1], "", 1);
+    } while (n < 0 && errno == EINTR); /* EAGAIN: the pipe is full, so the loop is awake soon */
+    errno = saved;
+}
+
+static int evli_poll_fd(const evl_loop_t *loop) {
+    (void)loop;
+    return -1;
+}
+
+static const evli_backend_t evli_backend_poll = {
+    "poll",           evli_poll_init,  evli_poll_destroy, evli_poll_fork, evli_poll_watch,
+    evli_poll_forget, evli_poll_knows, evli_poll_wait,    evli_poll_wake, evli_poll_fd};
+
+/* ==== [SECTION] Callbacks and turns ==== */
+
+enum { /* evl_handle_t.flags */
+       EVLI_H_ACTIVE = 0x01,
+       EVLI_H_REF = 0x02,
+       EVLI_H_CLOSING = 0x04,
+       EVLI_H_CLOSED = 0x08,
+       EVLI_H_INTERNAL = 0x10,
+       EVLI_H_UNSEEN = 0x20, /* evl_walk has yet to visit it */
+       EVLI_H_BOUND = 0x40,
+       EVLI_H_READABLE = 0x80,
+       EVLI_H_WRITABLE = 0x100,
+       EVLI_H_LISTENING = 0x200,
+       EVLI_H_SHUTTING = 0x400, /* a shutdown waits for the queue or its callback */
+       EVLI_H_SHUT = 0x800,
+       EVLI_H_BLOCKING = 0x1000,
+       EVLI_H_FOREIGN =
+           0x2000, /* the descriptor came from the user, who may have duplicates of it */
+       EVLI_H_NODELAY = 0x4000,
+       EVLI_H_KEEPALIVE = 0x8000,
+       EVLI_H_HELD = 0x10000, /* the kernel still uses it: its close waits */
+       EVLI_H_IPV6 = 0x20000
+};
+
+enum { /* evl_loop_t.flags */
+       EVLI_L_RUNNING = 0x01,
+       EVLI_L_HALTED = 0x02, /* evl_run_for has spent its budget */
+       EVLI_L_IDLE_TIME = 0x04
+};
+
+enum { /* evl_loop_t.turn: what the end of a turn has to look after */
+       EVLI_TURN_TASKS = 0x01,
+       EVLI_TURN_CHECKPOINT = 0x02,
+       EVLI_TURN_BUDGET = 0x04
+};
+
+/* The one way to call the user: a callback, and then the end of its turn, where ticks and microtasks
+ * are drained and budgets checked. While nothing of that is due, it costs one branch. After it, the
+ * handle may be closing, stopped or started anew, and the loop may be halted. */
+#define EVLI_CALL(loop, call)                                                                      \
+    do {                                                                                           \
+        call;                                                                                      \
+        (loop)->priv.fresh_ns = 0;                                                                 \
+        if (!EVLI_LIKELY((loop)->priv.turn == 0))                                                  \
+            evli_turn_end(loop);                                                                   \
+    } while (0)
+
+static inline int evli_halted(const evl_loop_t *loop) {
+    return (loop->priv.flags & EVLI_L_HALTED) != 0;
+}
+
+/* Counts a callback against the budget of evl_run_for. */
+static void evli_spend(evl_loop_t *loop) {
+    if (!(loop->priv.turn & EVLI_TURN_BUDGET))
+        return;
+    loop->priv.callbacks++;
+    if (evli_sys_clock() >= loop->priv.deadline_ns)
+        loop->priv.flags |= EVLI_L_HALTED;
+}
+
+/* Runs what is in a ring, and what is put there meanwhile. */
+static void evli_drain_ring(evl_loop_t *loop, evli_ring_t *ring) {
+    while (ring->count > 0 && !evli_halted(loop)) {
+        struct evli_ring_item_s item = evli_ring_pop(ring);
+        item.cb(loop, item.arg);
+        loop->priv.fresh_ns = 0;
+        evli_spend(loop);
+    }
+}
+
+/* All ticks, then all microtasks, then the checkpoint, until nothing is left. */
+static void evli_drain(evl_loop_t *loop) {
+    do {
+        evli_drain_ring(loop, &loop->priv.ticks);
+        evli_drain_ring(loop, &loop->priv.microtasks);
+        if (loop->priv.ticks.count == 0 && loop->priv.checkpoint_cb != NULL && !evli_halted(loop)) {
+            loop->priv.checkpoint_cb(loop, loop->priv.checkpoint_arg);
+            loop->priv.fresh_ns = 0;
+            evli_spend(loop);
+        }
+    } while (loop->priv.ticks.count + loop->priv.microtasks.count > 0 && !evli_halted(loop));
+    if (loop->priv.ticks.count + loop->priv.microtasks.count == 0)
+        loop->priv.turn &= ~(uint32_t)EVLI_TURN_TASKS;
+}
+
+static void evli_turn_end(evl_loop_t *loop) {
+    evli_spend(loop);
+    if (loop->priv.turn & (EVLI_TURN_TASKS | EVLI_TURN_CHECKPOINT))
+        evli_drain(loop);
+}
+
+/* The clock for due times: read once in each callback. */
+static uint64_t evli_fresh_ns(evl_loop_t *loop) {
+    if (loop->priv.fresh_ns == 0)
+        loop->priv.fresh_ns = evli_sys_clock();
+    return loop->priv.fresh_ns;
+}
+
+EVLOOP_API void evl_update_time(evl_loop_t *loop) {
+    loop->priv.now_ns = evli_sys_clock();
+    loop->priv.fresh_ns = loop->priv.now_ns;
+}
+
+EVLOOP_API uint64_t evl_now(const evl_loop_t *loop) {
+    return loop->priv.now_ns / EVLI_NS_PER_MS;
+}
+
+EVLOOP_API uint64_t evl_now_ns(const evl_loop_t *loop) {
+    return loop->priv.now_ns;
+}
+
+/* ==== [SECTION] Phases ==== */
+
+/* What runs an io or a deadline of each kind, and what each handle type does when it is closed: see
+ * the last section. The functions return nothing but evli_finish_…, which return 1 when done and 0
+ * when the loop was halted before. */
+typedef void (*evli_io_fn)(evl_loop_t *loop, evli_io_t *io);
+typedef void (*evli_due_fn)(evl_loop_t *loop, evli_due_t *due);
+typedef struct {
+    size_t size;
+    void (*close)(evl_handle_t *handle);
+    int (*finish)(evl_handle_t *handle);    /* before the close callback; NULL: nothing to do */
+    evli_io_t *(*io)(evl_handle_t *handle); /* NULL: it has none */
+    int (*listen)(evl_stream_t *stream, int backlog, void (*cb)(evl_stream_t *server, int status));
+} evli_handle_type_t;
+
+static evli_io_fn evli_io_function(unsigned kind);
+static evli_due_fn evli_due_function(unsigned kind);
+static const evli_handle_type_t *evli_handle_type_of(evl_handle_type type);
+
+enum { /* evl_loop_t.phase: where an iteration is, or will go on */
+       EVLI_PHASE_NONE,
+       EVLI_PHASE_PENDING,
+       EVLI_PHASE_IDLE,
+       EVLI_PHASE_PREPARE,
+       EVLI_PHASE_POLL,
+       EVLI_PHASE_READY,
+       EVLI_PHASE_ASYNC,
+       EVLI_PHASE_POSTS,
+       EVLI_PHASE_LATE,
+       EVLI_PHASE_CHECK,
+       EVLI_PHASE_IMMEDIATES,
+       EVLI_PHASE_CLOSING,
+       EVLI_PHASE_TIMERS
+};
+
+/* Each phase function works on what was there when it began, and returns 1 when it is through and 0
+ * when the loop was halted on the way; called again, it goes on where it was. */
+
+/* Runs the ios of a queue. */
+static int evli_run_ios(evl_loop_t *loop, evli_link_t *queue) {
+    if (evli_list_empty(&loop->priv.batch))
+        evli_list_splice(&loop->priv.batch, queue);
+    while (!evli_list_empty(&loop->priv.batch)) {
+        evli_io_t *io = EVLI_OF(evli_list_pop(&loop->priv.batch), evli_io_t, link);
+        evli_io_function(io->kind)(loop, io);
+        if (evli_halted(loop))
+            return 0;
+    }
+    return 1;
+}
+
+enum { EVLI_IDLE, EVLI_PREPARE, EVLI_CHECK }; /* the lists of watchers */
+
+/* The three kinds of watchers differ in their list and in what their callback takes; evl_idle_t
+ * stands for them all. */
+static void evli_watcher_call(evl_idle_t *watcher, int kind) {
+    evl_prepare_t *prepare = (evl_prepare_t *)(void *)watcher;
+    evl_check_t *check = (evl_check_t *)(void *)watcher;
+    if (kind == EVLI_IDLE)
+        watcher->priv.cb(watcher);
+    else if (kind == EVLI_PREPARE)
+        prepare->priv.cb(prepare);
+    else
+        check->priv.cb(check);
+}
+
+/* Runs the watchers of a kind. Two links of the loop's own stand in the list meanwhile: the cursor
+ * behind the one that runs, the mark behind the last one that was there at the start. So callbacks
+ * may start, stop and close any watcher. */
+static int evli_run_watchers(evl_loop_t *loop, int kind) {
+    evli_link_t *list = &loop->priv.watchers[kind];
+    evli_link_t *cursor = &loop->priv.cursor, *mark = &loop->priv.mark;
+    if (cursor->next == NULL) {
+        evli_list_push_front(list, cursor);
+        evli_list_push(list, mark);
+    }
+    while (cursor->next != mark) {
+        evl_idle_t *watcher = EVLI_OF(cursor->next, evl_idle_t, priv.link);
+        evli_list_remove(cursor);
+        evli_list_insert_before(watcher->priv.link.next, cursor);
+        EVLI_CALL(loop, evli_watcher_call(watcher, kind));
+        if (evli_halted(loop))
+            return 0;
+    }
+    evli_list_remove(cursor);
+    evli_list_remove(mark);
+    return 1;
+}
+
+/* Calls back the asyncs that were signalled. Clearing the state comes before the callback, so a
+ * send that is too late for this one makes another. */
+static int evli_run_asyncs(evl_loop_t *loop) {
+    if (loop->priv.async_batch == NULL)
+        loop->priv.async_batch = evli_stack_take(&loop->priv.sent);
+    while (loop->priv.async_batch != NULL) {
+        evl_async_t *async = EVLI_OF(loop->priv.async_batch, evl_async_t, priv.node);
+        loop->priv.async_batch = async->priv.node.next;
+        evli_exchange(&async->priv.state, 0);
+        if (async->priv.cb != NULL)
+            EVLI_CALL(loop, async->priv.cb(async));
+        if (evli_halted(loop))
+            return 0;
+    }
+    return 1;
+}
+
+typedef struct {
+    evli_node_t node;
+    evl_task_cb cb;
+    void *arg;
+} evli_post_t;
+
+static int evli_run_posts(evl_loop_t *loop) {
+    if (loop->priv.post_batch == NULL)
+        loop->priv.post_batch = evli_stack_take(&loop->priv.posted);
+    while (loop->priv.post_batch != NULL) {
+        evli_post_t *post = EVLI_OF(loop->priv.post_batch, evli_post_t, node);
+        evl_task_cb cb = post->cb;
+        void *arg = post->arg;
+        loop->priv.post_batch = post->node.next;
+        evli_free(post);
+        EVLI_CALL(loop, cb(loop, arg));
+        if (evli_halted(loop))
+            return 0;
+    }
+    return 1;
+}
+
+/* A task of the slab: an immediate, a timeout or an interval. */
+typedef struct evli_task_s {
+    evli_link_t link; /* immediates: in the queue; free ones: `next` alone */
+    evl_task_cb cb;
+    void *arg;
+    evli_due_t due;
+    uint64_t repeat_ns;
+    uint32_t index;      /* in the slab */
+    uint32_t generation; /* of the id; counts up when the task is freed */
+    uint32_t state;      /* EVLI_TASK_… */
+} evli_task_t;
+
+enum { EVLI_TASK_FREE, EVLI_TASK_IMMEDIATE, EVLI_TASK_TIMEOUT, EVLI_TASK_INTERVAL };
+
+static void evli_task_free(evl_loop_t *loop, evli_task_t *task) {
+    evli_list_remove(&task->link);
+    evli_due_stop(loop, &task->due);
+    task->state = EVLI_TASK_FREE;
+    task->generation++;
+    task->link.next = (evli_link_t *)loop->priv.tasks.free_list;
+    loop->priv.tasks.free_list = task;
+    loop->priv.active_tasks--;
+}
+
+static int evli_run_immediates(evl_loop_t *loop) {
+    if (evli_list_empty(&loop->priv.immediate_batch))
+        evli_list_splice(&loop->priv.immediate_batch, &loop->priv.immediates);
+    while (!evli_list_empty(&loop->priv.immediate_batch)) {
+        evli_task_t *task = EVLI_OF(loop->priv.immediate_batch.next, evli_task_t, link);
+        evl_task_cb cb = task->cb;
+        void *arg = task->arg;
+        evli_task_free(loop, task);
+        EVLI_CALL(loop, cb(loop, arg));
+        if (evli_halted(loop))
+            return 0;
+    }
+    return 1;
+}
+
+/* Finishes the handles that were closed, the last one first, as libuv does. */
+static int evli_run_closing(evl_loop_t *loop) {
+    if (evli_list_empty(&loop->priv.closing_batch))
+        evli_list_splice(&loop->priv.closing_batch, &loop->priv.closing);
+    while (!evli_list_empty(&loop->priv.closing_batch)) {
+        evl_handle_t *handle = EVLI_OF(loop->priv.closing_batch.next, evl_handle_t, link);
+        const evli_handle_type_t *type = evli_handle_type_of(handle->type);
+        evl_close_cb close_cb = handle->close_cb;
+        if (type->finish != NULL && !type->finish(handle))
+            return 0;
+        evli_list_remove(&handle->link);
+        handle->flags |= EVLI_H_CLOSED;
+        if (close_cb != NULL)
+            EVLI_CALL(loop, close_cb(handle));
+        if (evli_halted(loop))
+            return 0;
+    }
+    return 1;
+}
+
+/* Runs the deadlines that were due when the pass began and had been set by then. */
+static int evli_run_timers(evl_loop_t *loop) {
+    evli_due_t *due;
+    while ((due = evli_due_first(loop)) != NULL && due->due_ns <= loop->priv.pass_ns &&
+           due->order < loop->priv.pass_order) {
+        evli_due_stop(loop, due);
+        evli_due_function(due->kind)(loop, due);
+        if (evli_halted(loop))
+            return 0;
+    }
+    return 1;
+}
+
+static void evli_begin_timers(evl_loop_t *loop) {
+    loop->priv.now_ns = loop->priv.pass_ns = evli_sys_clock();
+    loop->priv.pass_order = loop->priv.starts;
+}
+
+/* ==== [SECTION] Running ==== */
+
+/* Whether an async or a post waits to be run. */
+static int evli_sent(const evl_loop_t *loop) {
+    return evli_load_node(&loop->priv.sent) != NULL || evli_load_node(&loop->priv.posted) != NULL ||
+           loop->priv.async_batch != NULL || loop->priv.post_batch != NULL;
+}
+
+static int evli_alive(const evl_loop_t *loop) {
+    return loop->priv.active_handles > 0 || loop->priv.active_reqs > 0 ||
+           loop->priv.active_tasks > 0 || !evli_list_empty(&loop->priv.pending) ||
+           !evli_list_empty(&loop->priv.closing) || loop->priv.phase != EVLI_PHASE_NONE ||
+           (loop->priv.turn & EVLI_TURN_TASKS) || loop->priv.post_batch != NULL ||
+           evli_load_node(&loop->priv.posted) != NULL;
+}
+
+/* How long the loop may sleep. The clock is read anew: the cached time is from before the timers'
+ * callbacks. */
+static uint64_t evli_timeout_ns(evl_loop_t *loop) {
+    evli_due_t *first;
+    uint64_t now;
+    if (evli_load(&loop->priv.stop) || loop->priv.phase != EVLI_PHASE_NONE ||
+        loop->priv.active_handles + loop->priv.active_reqs + loop->priv.active_tasks == 0 ||
+        (loop->priv.turn & EVLI_TURN_TASKS) || !evli_list_empty(&loop->priv.pending) ||
+        !evli_list_empty(&loop->priv.ready) || !evli_list_empty(&loop->priv.watchers[EVLI_IDLE]) ||
+        !evli_list_empty(&loop->priv.closing) || !evli_list_empty(&loop->priv.immediates) ||
+        evli_sent(loop))
+        return 0;
+    first = evli_due_first(loop);
+    if (first == NULL || first->due_ns == EVLI_NEVER)
+        return EVLI_NEVER;
+    now = evli_sys_clock();
+    return first->due_ns > now ? first->due_ns - now : 0;
+}
+
+/* Waits once. While `awake` is 0, senders wake the loop by a system call; it is cleared before the
+ * last look at what they have sent, so that nothing can slip in between. */
+static int evli_wait(evl_loop_t *loop, uint64_t timeout_ns) {
+    uint64_t before = 0;
+    int n;
+    if (timeout_ns > 0) {
+        evli_exchange(&loop->priv.awake, 0);
+        if (evli_sent(loop) || evli_load(&loop->priv.stop))
+            timeout_ns = 0;
+        if (loop->priv.flags & EVLI_L_IDLE_TIME)
+            before = evli_sys_clock();
+    }
+    n = loop->priv.backend->wait(loop, timeout_ns);
+    evli_store(&loop->priv.awake, 1);
+    loop->priv.now_ns = evli_sys_clock();
+    if (before != 0)
+        loop->priv.idle_ns += loop->priv.now_ns - before;
+    if (n > 0) {
+        loop->priv.events += (uint64_t)n;
+        loop->priv.events_waiting += timeout_ns == 0 ? (uint64_t)n : 0;
+    }
+    return n;
+}
+
+/* The poll phase's wait. A signal does not end it, but what the signal's handler sent does. */
+static int evli_poll_phase(evl_loop_t *loop, int may_sleep) {
+    uint64_t timeout_ns;
+    int n;
+    loop->priv.loop_count++;
+    do {
+        timeout_ns = may_sleep ? evli_timeout_ns(loop) : 0;
+        n = evli_wait(loop, timeout_ns);
+    } while (n == EVL_EINTR && timeout_ns > 0);
+    return n == EVL_EINTR ? 0 : n;
+}
+
+/* One iteration, or the rest of one that was halted. Returns 0, or the poller's error. */
+static int evli_iterate(evl_loop_t *loop, evl_run_mode mode) {
+    uint32_t phase = loop->priv.phase;
+    int rounds, err = 0;
+    int may_sleep =
+        mode == EVL_RUN_DEFAULT || (mode == EVL_RUN_ONCE && evli_list_empty(&loop->priv.pending) &&
+                                    evli_list_empty(&loop->priv.watchers[EVLI_IDLE]));
+    loop->priv.phase = EVLI_PHASE_NONE;
+#define EVLI_PHASE(name, call)                                                                     \
+    if (phase <= (name) && !(call)) {                                                              \
+        loop->priv.phase = (name);                                                                 \
+        return err;                                                                                \
+    }
+    EVLI_PHASE(EVLI_PHASE_PENDING, evli_run_ios(loop, &loop->priv.pending))
+    EVLI_PHASE(EVLI_PHASE_IDLE, evli_run_watchers(loop, EVLI_IDLE))
+    EVLI_PHASE(EVLI_PHASE_PREPARE, evli_run_watchers(loop, EVLI_PREPARE))
+    if (phase <= EVLI_PHASE_POLL)
+        err = evli_poll_phase(loop, may_sleep);
+    EVLI_PHASE(EVLI_PHASE_READY, evli_run_ios(loop, &loop->priv.ready))
+    EVLI_PHASE(EVLI_PHASE_ASYNC, evli_run_asyncs(loop))
+    EVLI_PHASE(EVLI_PHASE_POSTS, evli_run_posts(loop))
+    for (rounds = 0; phase <= EVLI_PHASE_LATE && rounds < 8; rounds++) {
+        if (evli_list_empty(&loop->priv.pending) && evli_list_empty(&loop->priv.batch))
+            break;
+        EVLI_PHASE(EVLI_PHASE_LATE, evli_run_ios(loop, &loop->priv.pending))
+    }
+    EVLI_PHASE(EVLI_PHASE_CHECK, evli_run_watchers(loop, EVLI_CHECK))
+    EVLI_PHASE(EVLI_PHASE_IMMEDIATES, evli_run_immediates(loop))
+    EVLI_PHASE(EVLI_PHASE_CLOSING, evli_run_closing(loop))
+    if (phase < EVLI_PHASE_TIMERS)
+        evli_begin_timers(loop);
+    EVLI_PHASE(EVLI_PHASE_TIMERS, evli_run_timers(loop))
+#undef EVLI_PHASE
+    return err;
+}
+
+/* Enters the loop: from here on senders need not wake it, and what was queued outside is drained. */
+static void evli_enter(evl_loop_t *loop) {
+    loop->priv.flags |= EVLI_L_RUNNING;
+    loop->priv.fresh_ns = 0;
+    evli_store(&loop->priv.awake, 1);
+    if (loop->priv.turn & (EVLI_TURN_TASKS | EVLI_TURN_CHECKPOINT))
+        evli_drain(loop);
+}
+
+/* Leaves it. What was sent too late for this run makes the backend's descriptor readable, for those
+ * who sleep on that. */
+static void evli_leave(evl_loop_t *loop) {
+    evli_store(&loop->priv.stop, 0);
+    loop->priv.flags &= ~(uint32_t)(EVLI_L_RUNNING | EVLI_L_HALTED);
+    loop->priv.fresh_ns = 0;
+    evli_exchange(&loop->priv.awake, 0);
+    if (evli_sent(loop))
+        loop->priv.backend->wake(loop);
+}
+
+EVLOOP_API int evl_run(evl_loop_t *loop, evl_run_mode mode) {
+    int alive, err = 0;
+    if (mode != EVL_RUN_DEFAULT && mode != EVL_RUN_ONCE && mode != EVL_RUN_NOWAIT)
+        return EVL_EINVAL;
+    if (loop->priv.flags & EVLI_L_RUNNING)
+        return EVL_EBUSY;
+    evli_enter(loop);
+    alive = evli_alive(loop);
+    if (!alive)
+        loop->priv.now_ns = evli_sys_clock();
+    if (alive && mode == EVL_RUN_DEFAULT && loop->priv.phase == EVLI_PHASE_NONE &&
+        !evli_load(&loop->priv.stop)) {
+        evli_begin_timers(loop);
+        evli_run_timers(loop);
+    }
+    while (alive && err >= 0 && !evli_load(&loop->priv.stop)) {
+        err = evli_iterate(loop, mode);
+        alive = evli_alive(loop);
+        if (mode != EVL_RUN_DEFAULT)
+            break;
+    }
+    evli_leave(loop);
+    return err < 0 ? err : alive;
+}
+
+EVLOOP_API int evl_run_for(evl_loop_t *loop, uint64_t budget_ns) {
+    int alive, err = 0;
+    if (loop->priv.flags & EVLI_L_RUNNING)
+        return EVL_EBUSY;
+    loop->priv.deadline_ns = evli_add_ns(evli_sys_clock(), budget_ns);
+    loop->priv.turn |= EVLI_TURN_BUDGET;
+    if (budget_ns == 0)
+        loop->priv.flags |= EVLI_L_HALTED;
+    evli_enter(loop);
+    alive = evli_alive(loop);
+    do { /* again as long as the last iteration has called somebody: there may be more */
+        loop->priv.callbacks = 0;
+        if (alive && !evli_halted(loop) && !evli_load(&loop->priv.stop))
+            err = evli_iterate(loop, EVL_RUN_NOWAIT);
+        alive = evli_alive(loop);
+    } while (alive && err >= 0 && loop->priv.callbacks > 0 && !evli_halted(loop) &&
+             !evli_load(&loop->priv.stop));
+    loop->priv.turn &= ~(uint32_t)EVLI_TURN_BUDGET;
+    evli_leave(loop);
+    return err < 0 ? err : alive;
+}
+
+EVLOOP_API void evl_stop(evl_loop_t *loop) {
+    evli_store(&loop->priv.stop, 1);
+}
+
+EVLOOP_API int evl_loop_alive(const evl_loop_t *loop) {
+    return evli_alive(loop);
+}
+
+EVLOOP_API int evl_backend_fd(const evl_loop_t *loop) {
+    return loop->priv.backend->fd(loop);
+}
+
+EVLOOP_API int evl_backend_timeout(const evl_loop_t *loop) {
+    /* Looking at the first deadline may put the heap right, which changes nothing that shows. */
+    uint64_t ns = evli_timeout_ns((evl_loop_t *)(uintptr_t)loop);
+    uint64_t ms = ns / EVLI_NS_PER_MS + (ns % EVLI_NS_PER_MS != 0);
+    if (ns == EVLI_NEVER)
+        return -1;
+    return ms > INT_MAX ? INT_MAX : (int)ms;
+}
+
+EVLOOP_API int evl_metrics_info(evl_loop_t *loop, evl_metrics_t *metrics) {
+    metrics->loop_count = loop->priv.loop_count;
+    metrics->events = loop->priv.events;
+    metrics->events_waiting = loop->priv.events_waiting;
+    return 0;
+}
+
+EVLOOP_API uint64_t evl_metrics_idle_time(evl_loop_t *loop) {
+    return loop->priv.idle_ns;
+}
+
+/* ==== [SECTION] Loop lifetime ==== */
+
+static evl_loop_t evli_default_loop;
+static evl_loop_t *evli_default_loop_ptr;
+
+static const evli_backend_t *const evli_backends[] = {
+#if EVLI_HAVE_EPOLL
+    &evli_backend_epoll,
+#endif
+    &evli_backend_poll,
+};
+
+/* The backend that EVLOOP_BACKEND names, or the best one. NULL: no such name. */
+static const evli_backend_t *evli_backend_choose(void) {
+    const char *name = getenv("EVLOOP_BACKEND");
+    size_t i;
+    if (name == NULL || name[0] == '\0')
+        return evli_backends[0];
+    for (i = 0; i < EVLI_COUNT(evli_backends); i++)
+        if (strcmp(evli_backends[i]->name, name) == 0)
+            return evli_backends[i];
+    return NULL;
+}
+
+EVLOOP_API int evl_loop_init(evl_loop_t *loop) {
+    const evli_backend_t *backend = evli_backend_choose();
+    int err, i;
+    if (backend == NULL)
+        return EVL_EINVAL;
+    memset(&loop->priv, 0, sizeof(loop->priv));
+    evli_list_init(&loop->priv.handles);
+    evli_list_init(&loop->priv.pending);
+    evli_list_init(&loop->priv.ready);
+    evli_list_init(&loop->priv.batch);
+    evli_list_init(&loop->priv.closing);
+    evli_list_init(&loop->priv.closing_batch);
+    evli_list_init(&loop->priv.immediates);
+    evli_list_init(&loop->priv.immediate_batch);
+    for (i = 0; i < (int)EVLI_COUNT(loop->priv.watchers); i++)
+        evli_list_init(&loop->priv.watchers[i]);
+    loop->priv.backend = backend;
+    err = backend->init(loop);
+    if (err != 0)
+        return err;
+    loop->priv.now_ns = evli_sys_clock();
+    return 0;
+}
+
+static int evli_loop_busy(const evl_loop_t *loop) {
+    return (loop->priv.flags & EVLI_L_RUNNING) || !evli_list_empty(&loop->priv.handles) ||
+           loop->priv.active_reqs > 0 || evli_alive(loop) ||
+           !evli_list_empty(&loop->priv.closing_batch);
+}
+
+EVLOOP_API int evl_loop_close(evl_loop_t *loop) {
+    uint32_t i;
+    if (evli_loop_busy(loop))
+        return EVL_EBUSY;
+    while (evli_load(&loop->priv.senders) > 0)
+        sched_yield(); /* a sender that has delivered already and is about to wake the loop */
+    loop->priv.backend->destroy(loop);
+    for (i = 0; i < loop->priv.tasks.nchunks; i++)
+        evli_free(loop->priv.tasks.chunks[i]);
+    evli_free(loop->priv.tasks.chunks);
+    evli_free(loop->priv.heap.entries);
+    evli_free(loop->priv.ticks.items);
+    evli_free(loop->priv.microtasks.items);
+    evli_free(loop->priv.lent);
+    if (loop == evli_default_loop_ptr)
+        evli_default_loop_ptr = NULL;
+    return 0;
+}
+
+static void evli_forget_tasks(evl_loop_t *loop);
+
+static void evli_close_all(evl_loop_t *loop) {
+    evli_link_t *link, *next;
+    for (link = loop->priv.handles.next; link != &loop->priv.handles; link = next) {
+        next = link->next;
+        evl_close(EVLI_OF(link, evl_handle_t, link), NULL);
+    }
+}
+
+EVLOOP_API int evl_loop_destroy(evl_loop_t *loop, uint64_t timeout_ms) {
+    uint64_t end = evli_add_ns(evli_sys_clock(), evli_ms_to_ns(timeout_ms));
+    int rounds;
+    if (loop->priv.flags & EVLI_L_RUNNING)
+        return EVL_EBUSY;
+    for (rounds = 0;; rounds++) { /* callbacks may open new handles: those are closed in turn */
+        evli_close_all(loop);
+        evli_forget_tasks(loop);
+        evli_store(&loop->priv.stop, 0);
+        if (!evli_loop_busy(loop))
+            return evl_loop_close(loop);
+        if (rounds >= 8 && evli_sys_clock() >= end)
+            return EVL_ETIMEDOUT;
+        evl_run(loop, EVL_RUN_NOWAIT);
+    }
+}
+
+EVLOOP_API int evl_loop_configure(evl_loop_t *loop, int option, ...) {
+    va_list args;
+    int signum;
+    if (option == EVL_METRICS_IDLE_TIME) {
+        loop->priv.flags |= EVLI_L_IDLE_TIME;
+        return 0;
+    }
+    if (option != EVL_LOOP_BLOCK_SIGNAL)
+        return EVL_ENOSYS;
+    va_start(args, option);
+    signum = va_arg(args, int);
+    va_end(args);
+    if (signum != SIGPROF)
+        return EVL_EINVAL;
+    loop->priv.signal = signum;
+    return 0;
+}
+
+EVLOOP_API evl_loop_t *evl_default_loop(void) {
+    if (evli_default_loop_ptr == NULL && evl_loop_init(&evli_default_loop) == 0)
+        evli_default_loop_ptr = &evli_default_loop;
+    return evli_default_loop_ptr;
+}
+
+EVLOOP_API void evl_library_shutdown(void) {
+    if (evli_default_loop_ptr != NULL)
+        evl_loop_close(evli_default_loop_ptr);
+}
+
+EVLOOP_API evl_loop_t *evl_loop_new(void) {
+    evl_loop_t *loop = (evl_loop_t *)evli_calloc(1, sizeof(*loop));
+    if (loop != NULL && evl_loop_init(loop) != 0) {
+        evli_free(loop);
+        return NULL;
+    }
+    return loop;
+}
+
+EVLOOP_API void evl_loop_delete(evl_loop_t *loop) {
+    int is_default = loop == evli_default_loop_ptr;
+    if (evl_loop_close(loop) == 0 && !is_default)
+        evli_free(loop);
+}
+
+EVLOOP_API size_t evl_loop_size(void) {
+    return sizeof(evl_loop_t);
+}
+
+EVLOOP_API void *evl_loop_get_data(const evl_loop_t *loop) {
+    return loop->data;
+}
+
+EVLOOP_API void evl_loop_set_data(evl_loop_t *loop, void *data) {
+    loop->data = data;
+}
+
+EVLOOP_API int evl_loop_fork(evl_loop_t *loop) {
+    evli_link_t *link;
+    int err = loop->priv.backend->fork(loop);
+    if (err != 0)
+        return err;
+    for (link = loop->priv.handles.next; link != &loop->priv.handles; link = link->next) {
+        evl_handle_t *handle = EVLI_OF(link, evl_handle_t, link);
+        const evli_handle_type_t *type = evli_handle_type_of(handle->type);
+        evli_io_t *io = type->io != NULL ? type->io(handle) : NULL;
+        if (io == NULL || io->armed == 0)
+            continue;
+        io->armed = 0;
+        if (io->want == 0)
+            continue;
+        err = loop->priv.backend->watch(loop, io);
+        if (err != 0)
+            return err;
+    }
+    return 0;
+}
+
+/* ==== [SECTION] Handle functions ==== */
+
+static void evli_handle_init(evl_loop_t *loop, evl_handle_t *handle, evl_handle_type type) {
+    handle->loop = loop;
+    handle->type = type;
+    handle->flags = EVLI_H_REF;
+    handle->close_cb = NULL;
+    handle->link.next = NULL;
+    evli_list_push(&loop->priv.handles, &handle->link);
+}
+
+static void evli_handle_start(evl_handle_t *handle) {
+    if (handle->flags & EVLI_H_ACTIVE)
+        return;
+    handle->flags |= EVLI_H_ACTIVE;
+    if (handle->flags & EVLI_H_REF)
+        handle->loop->priv.active_handles++;
+}
+
+static void evli_handle_stop(evl_handle_t *handle) {
+    if (!(handle->flags & EVLI_H_ACTIVE))
+        return;
+    handle->flags &= ~(uint32_t)EVLI_H_ACTIVE;
+    if (handle->flags & EVLI_H_REF)
+        handle->loop->priv.active_handles--;
+}
+
+#define EVLI_HANDLE(handle) ((evl_handle_t *)(handle))
+
+EVLOOP_API int evl_is_active(const evl_handle_t *handle) {
+    return (handle->flags & EVLI_H_ACTIVE) != 0;
+}
+
+EVLOOP_API int evl_is_closing(const evl_handle_t *handle) {
+    return (handle->flags & (EVLI_H_CLOSING | EVLI_H_CLOSED)) != 0;
+}
+
+/* Nothing holds the closing handle any more: the next closing phase finishes it. */
+static void evli_handle_released(evl_handle_t *handle) {
+    evli_list_remove(&handle->link);
+    evli_list_push_front(&handle->loop->priv.closing, &handle->link);
+}
+
+EVLOOP_API void evl_close(evl_handle_t *handle, evl_close_cb close_cb) {
+    if (evl_is_closing(handle))
+        return;
+    handle->flags |= EVLI_H_CLOSING;
+    handle->close_cb = close_cb;
+    evli_handle_type_of(handle->type)->close(handle);
+    evli_handle_stop(handle);
+    if (!(handle->flags & EVLI_H_HELD))
+        evli_handle_released(handle);
+}
+
+EVLOOP_API void evl_ref(evl_handle_t *handle) {
+    if (handle->flags & EVLI_H_REF)
+        return;
+    handle->flags |= EVLI_H_REF;
+    if (handle->flags & EVLI_H_ACTIVE)
+        handle->loop->priv.active_handles++;
+}
+
+EVLOOP_API void evl_unref(evl_handle_t *handle) {
+    if (!(handle->flags & EVLI_H_REF))
+        return;
+    handle->flags &= ~(uint32_t)EVLI_H_REF;
+    if (handle->flags & EVLI_H_ACTIVE)
+        handle->loop->priv.active_handles--;
+}
+
+EVLOOP_API int evl_has_ref(const evl_handle_t *handle) {
+    return (handle->flags & EVLI_H_REF) != 0;
+}
+
+/* Visits each handle of a list that is marked, and puts it at the end of `list` again. */
+static int evli_walk_list(evli_link_t *list, evl_walk_cb walk_cb, void *arg) {
+    evli_link_t rest;
+    int visited = 0;
+    evli_list_init(&rest);
+    evli_list_splice(&rest, list);
+    while (!evli_list_empty(&rest)) {
+        evl_handle_t *handle = EVLI_OF(evli_list_pop(&rest), evl_handle_t, link);
+        evli_list_push(list, &handle->link);
+        if (!(handle->flags & EVLI_H_UNSEEN))
+            continue;
+        handle->flags &= ~(uint32_t)EVLI_H_UNSEEN;
+        visited++;
+        walk_cb(handle, arg);
+    }
+    return visited;
+}
+
+static void evli_walk_mark(evli_link_t *list) {
+    evli_link_t *link;
+    for (link = list->next; link != list; link = link->next)
+        EVLI_OF(link, evl_handle_t, link)->flags |= EVLI_H_UNSEEN;
+}
+
+/* A handle that the callback closes moves from one list to another: hence the marks, and the second
+ * look. Handles that it makes are not marked, and not visited. */
+EVLOOP_API void evl_walk(evl_loop_t *loop, evl_walk_cb walk_cb, void *arg) {
+    evli_walk_mark(&loop->priv.handles);
+    evli_walk_mark(&loop->priv.closing);
+    evli_walk_mark(&loop->priv.closing_batch);
+    evli_walk_list(&loop->priv.closing_batch, walk_cb, arg);
+    evli_walk_list(&loop->priv.handles, walk_cb, arg);
+    while (evli_walk_list(&loop->priv.closing, walk_cb, arg) > 0) {}
+}
+
+static const char *const evli_handle_names[] = {
+    NULL,
+#define XX(upper, lower) #lower,
+    EVL_HANDLE_TYPE_MAP(XX)
+#undef XX
+        "file",
+};
+
+EVLOOP_API const char *evl_handle_type_name(evl_handle_type type) {
+    return (unsigned)type < EVLI_COUNT(evli_handle_names) ? evli_handle_names[type] : NULL;
+}
+
+EVLOOP_API size_t evl_handle_size(evl_handle_type type) {
+    return evli_handle_type_of(type)->size;
+}
+
+static const char *const evli_req_names[] = {NULL,
+#define XX(upper, lower) #lower,
+                                             EVL_REQ_TYPE_MAP(XX)
+#undef XX
+};
+
+EVLOOP_API const char *evl_req_type_name(evl_req_type type) {
+    return (unsigned)type < EVLI_COUNT(evli_req_names) ? evli_req_names[type] : NULL;
+}
+
+static const struct {
+    evl_req_type type;
+    size_t size;
+} evli_req_sizes[] = {
+    {EVL_REQ, sizeof(evl_req_t)},
+#if EVLI_HAVE_STREAMS
+    {EVL_CONNECT, sizeof(evl_connect_t)},   {EVL_WRITE, sizeof(evl_write_t)},
+    {EVL_SHUTDOWN, sizeof(evl_shutdown_t)}, {EVL_PUMP, sizeof(evl_pump_t)},
+#endif
+};
+
+EVLOOP_API size_t evl_req_size(evl_req_type type) {
+    size_t i;
+    for (i = 0; i < EVLI_COUNT(evli_req_sizes); i++)
+        if (evli_req_sizes[i].type == type)
+            return evli_req_sizes[i].size;
+    return (size_t)-1;
+}
+
+EVLOOP_API evl_handle_type evl_handle_get_type(const evl_handle_t *handle) {
+    return handle->type;
+}
+
+EVLOOP_API void *evl_handle_get_data(const evl_handle_t *handle) {
+    return handle->data;
+}
+
+EVLOOP_API evl_loop_t *evl_handle_get_loop(const evl_handle_t *handle) {
+    return handle->loop;
+}
+
+EVLOOP_API void evl_handle_set_data(evl_handle_t *handle, void *data) {
+    handle->data = data;
+}
+
+EVLOOP_API evl_req_type evl_req_get_type(const evl_req_t *req) {
+    return req->type;
+}
+
+EVLOOP_API void *evl_req_get_data(const evl_req_t *req) {
+    return req->data;
+}
+
+EVLOOP_API void evl_req_set_data(evl_req_t *req, void *data) {
+    req->data = data;
+}
+
+static void evli_print_handles(evl_loop_t *loop, FILE *stream, int only_active) {
+    evli_link_t *link;
+    if (loop == NULL)
+        loop = evl_default_loop();
+    if (loop == NULL)
+        return;
+    for (link = loop->priv.handles.next; link != &loop->priv.handles; link = link->next) {
+        evl_handle_t *handle = EVLI_OF(link, evl_handle_t, link);
+        if (only_active && !evl_is_active(handle))
+            continue;
+        fprintf(stream, "[%c%c%c] %-8s %p\n", evl_has_ref(handle) ? 'R' : '-',
+                evl_is_active(handle) ? 'A' : '-', handle->flags & EVLI_H_INTERNAL ? 'I' : '-',
+                evl_handle_type_name(handle->type), (void *)handle);
+    }
+}
+
+EVLOOP_API void evl_print_all_handles(evl_loop_t *loop, FILE *stream) {
+    evli_print_handles(loop, stream, 0);
+}
+
+EVLOOP_API void evl_print_active_handles(evl_loop_t *loop, FILE *stream) {
+    evli_print_handles(loop, stream, 1);
+}
+
+static int evli_handle_fd(const evl_handle_t *handle) {
+    const evli_handle_type_t *type = evli_handle_type_of(handle->type);
+    if (type->io == NULL)
+        return EVL_EINVAL;
+    if (evl_is_closing(handle))
+        return EVL_EBADF;
+    return type->io((evl_handle_t *)(uintptr_t)handle)->fd;
+}
+
+EVLOOP_API int evl_fileno(const evl_handle_t *handle, evl_os_fd_t *fd) {
+    int found = evli_handle_fd(handle);
+    if (found < 0)
+        return found == -1 ? EVL_EBADF : found;
+    *fd = found;
+    return 0;
+}
+
+static int evli_buffer_size(evl_handle_t *handle, int option, int *value) {
+    int fd;
+    if (handle == NULL || value == NULL)
+        return EVL_EINVAL;
+    if (handle->type != EVL_TCP)
+        return EVL_ENOTSUP;
+    fd = evli_handle_fd(handle);
+    if (fd < 0)
+        return EVL_EBADF;
+    if (*value == 0)
+        return evli_sys_getsockopt(fd, SOL_SOCKET, option, value);
+    return evli_sys_setsockopt(fd, SOL_SOCKET, option, value, sizeof(*value));
+}
+
+EVLOOP_API int evl_send_buffer_size(evl_handle_t *handle, int *value) {
+    return evli_buffer_size(handle, SO_SNDBUF, value);
+}
+
+EVLOOP_API int evl_recv_buffer_size(evl_handle_t *handle, int *value) {
+    return evli_buffer_size(handle, SO_RCVBUF, value);
+}
+
+/* ==== [SECTION] Timer functions ==== */
+
+enum {
+    EVLI_DUE_TIMER,
+    EVLI_DUE_TASK,
+    EVLI_DUE_READ,
+    EVLI_DUE_WRITE,
+    EVLI_DUE_ACCEPT,
+    EVLI_DUE_KINDS
+};
+
+EVLOOP_API int evl_timer_init(evl_loop_t *loop, evl_timer_t *timer) {
+    evli_handle_init(loop, EVLI_HANDLE(timer), EVL_TIMER);
+    evli_due_init(&timer->priv.due, EVLI_DUE_TIMER);
+    timer->priv.repeat_ns = 0;
+    timer->priv.cb = NULL;
+    return 0;
+}
+
+EVLOOP_API int evl_timer_start_ns(evl_timer_t *timer, evl_timer_cb cb, uint64_t timeout_ns,
+                                  uint64_t repeat_ns) {
+    evl_loop_t *loop = timer->loop;
+    int err;
+    if (cb == NULL || evl_is_closing(EVLI_HANDLE(timer)))
+        return EVL_EINVAL;
+    err = evli_due_start(loop, &timer->priv.due, evli_add_ns(evli_fresh_ns(loop), timeout_ns));
+    if (err != 0)
+        return err;
+    timer->priv.cb = cb;
+    timer->priv.repeat_ns = repeat_ns;
+    evli_handle_start(EVLI_HANDLE(timer));
+    return 0;
+}
+
+EVLOOP_API int evl_timer_start(evl_timer_t *timer, evl_timer_cb cb, uint64_t timeout_ms,
+                               uint64_t repeat_ms) {
+    return evl_timer_start_ns(timer, cb, evli_ms_to_ns(timeout_ms), evli_ms_to_ns(repeat_ms));
+}
+
+EVLOOP_API int evl_timer_stop(evl_timer_t *timer) {
+    evli_due_stop(timer->loop, &timer->priv.due);
+    evli_handle_stop(EVLI_HANDLE(timer));
+    return 0;
+}
+
+EVLOOP_API int evl_timer_again(evl_timer_t *timer) {
+    if (timer->priv.cb == NULL)
+        return EVL_EINVAL;
+    if (timer->priv.repeat_ns == 0)
+        return 0;
+    return evl_timer_start_ns(timer, timer->priv.cb, timer->priv.repeat_ns, timer->priv.repeat_ns);
+}
+
+EVLOOP_API void evl_timer_set_repeat(evl_timer_t *timer, uint64_t repeat_ms) {
+    timer->priv.repeat_ns = evli_ms_to_ns(repeat_ms);
+}
+
+EVLOOP_API uint64_t evl_timer_get_repeat(const evl_timer_t *timer) {
+    return timer->priv.repeat_ns / EVLI_NS_PER_MS;
+}
+
+EVLOOP_API uint64_t evl_timer_get_due_in(const evl_timer_t *timer) {
+    uint64_t now = timer->loop->priv.now_ns;
+    if (timer->loop->priv.fresh_ns > now) /* what a start in this callback counted from */
+        now = timer->loop->priv.fresh_ns;
+    if (timer->priv.due.index == 0 || timer->priv.due.due_ns <= now)
+        return 0;
+    return (timer->priv.due.due_ns - now) / EVLI_NS_PER_MS;
+}
+
+/* A repeating timer is set again before its callback, which may then stop it. The heap has room:
+ * its entry was just taken out. */
+static void evli_timer_fire(evl_loop_t *loop, evli_due_t *due) {
+    evl_timer_t *timer = EVLI_OF(due, evl_timer_t, priv.due);
+    if (timer->priv.repeat_ns != 0)
+        evli_due_start(loop, due, evli_add_ns(loop->priv.pass_ns, timer->priv.repeat_ns));
+    else
+        evli_handle_stop(EVLI_HANDLE(timer));
+    EVLI_CALL(loop, timer->priv.cb(timer));
+}
+
+static void evli_timer_close(evl_handle_t *handle) {
+    evl_timer_stop((evl_timer_t *)handle);
+}
+
+/* ==== [SECTION] Task functions ==== */
+
+#define EVLI_TASK_CHUNK 64
+
+EVLOOP_API int evl_next_tick(evl_loop_t *loop, evl_task_cb cb, void *arg) {
+    int err = evli_ring_push(&loop->priv.ticks, cb, arg);
+    if (err == 0)
+        loop->priv.turn |= EVLI_TURN_TASKS;
+    return err;
+}
+
+EVLOOP_API int evl_queue_microtask(evl_loop_t *loop, evl_task_cb cb, void *arg) {
+    int err = evli_ring_push(&loop->priv.microtasks, cb, arg);
+    if (err == 0)
+        loop->priv.turn |= EVLI_TURN_TASKS;
+    return err;
+}
+
+EVLOOP_API void evl_set_microtask_checkpoint(evl_loop_t *loop, evl_task_cb cb, void *arg) {
+    loop->priv.checkpoint_cb = cb;
+    loop->priv.checkpoint_arg = arg;
+    if (cb != NULL)
+        loop->priv.turn |= EVLI_TURN_CHECKPOINT;
+    else
+        loop->priv.turn &= ~(uint32_t)EVLI_TURN_CHECKPOINT;
+}
+
+/* Adds a chunk to the slab. Tasks never move: the timer heap points into them. */
+static int evli_task_chunk(evl_loop_t *loop) {
+    uint32_t i, n = loop->priv.tasks.nchunks;
+    evli_task_t **chunks = (evli_task_t **)evli_memory.realloc_func(
+        loop->priv.tasks.chunks, (n + 1) * sizeof(evli_task_t *));
+    if (chunks == NULL)
+        return EVL_ENOMEM;
+    loop->priv.tasks.chunks = chunks;
+    chunks[n] = (evli_task_t *)evli_calloc(EVLI_TASK_CHUNK, sizeof(evli_task_t));
+    if (chunks[n] == NULL)
+        return EVL_ENOMEM;
+    loop->priv.tasks.nchunks++;
+    for (i = EVLI_TASK_CHUNK; i-- > 0;) {
+        evli_task_t *task = &chunks[n][i];
+        task->index = n * EVLI_TASK_CHUNK + i;
+        evli_due_init(&task->due, EVLI_DUE_TASK);
+        task->link.next = (evli_link_t *)loop->priv.tasks.free_list;
+        loop->priv.tasks.free_list = task;
+    }
+    return 0;
+}
+
+/* Takes a task out of the slab. NULL: no memory. */
+static evli_task_t *evli_task_new(evl_loop_t *loop, uint32_t state, evl_task_cb cb, void *arg) {
+    evli_task_t *task;
+    if (loop->priv.tasks.free_list == NULL && evli_task_chunk(loop) != 0)
+        return NULL;
+    task = loop->priv.tasks.free_list;
+    loop->priv.tasks.free_list = (evli_task_t *)(void *)task->link.next;
+    task->link.next = task->link.prev = NULL;
+    task->state = state;
+    task->cb = cb;
+    task->arg = arg;
+    loop->priv.active_tasks++;
+    return task;
+}
+
+/* An id is the place in the slab and how often that was used, so an old one finds nothing. */
+static void evli_task_tell(const evli_task_t *task, evl_task_id *id) {
+    if (id != NULL)
+        *id = (uint64_t)task->generation << 32 | (task->index + 1);
+}
+
+EVLOOP_API int evl_set_immediate(evl_loop_t *loop, evl_task_cb cb, void *arg, evl_task_id *id) {
+    evli_task_t *task;
+    if (cb == NULL)
+        return EVL_EINVAL;
+    task = evli_task_new(loop, EVLI_TASK_IMMEDIATE, cb, arg);
+    if (task == NULL)
+        return EVL_ENOMEM;
+    evli_list_push(&loop->priv.immediates, &task->link);
+    evli_task_tell(task, id);
+    return 0;
+}
+
+static int evli_set_timed(evl_loop_t *loop, uint32_t state, uint64_t ms, evl_task_cb cb, void *arg,
+                          evl_task_id *id) {
+    evli_task_t *task;
+    if (cb == NULL)
+        return EVL_EINVAL;
+    task = evli_task_new(loop, state, cb, arg);
+    if (task == NULL)
+        return EVL_ENOMEM;
+    task->repeat_ns = evli_ms_to_ns(ms);
+    if (evli_due_start(loop, &task->due, evli_add_ns(evli_fresh_ns(loop), task->repeat_ns)) != 0) {
+        evli_task_free(loop, task);
+        return EVL_ENOMEM;
+    }
+    evli_task_tell(task, id);
+    return 0;
+}
+
+EVLOOP_API int evl_set_timeout(evl_loop_t *loop, uint64_t ms, evl_task_cb cb, void *arg,
+                               evl_task_id *id) {
+    return evli_set_timed(loop, EVLI_TASK_TIMEOUT, ms, cb, arg, id);
+}
+
+EVLOOP_API int evl_set_interval(evl_loop_t *loop, uint64_t ms, evl_task_cb cb, void *arg,
+                                evl_task_id *id) {
+    return evli_set_timed(loop, EVLI_TASK_INTERVAL, ms, cb, arg, id);
+}
+
+EVLOOP_API int evl_clear_task(evl_loop_t *loop, evl_task_id id) {
+    uint32_t index = (uint32_t)id - 1;
+    evli_task_t *task;
+    if ((uint32_t)id == 0 || index / EVLI_TASK_CHUNK >= loop->priv.tasks.nchunks)
+        return EVL_ENOENT;
+    task = &loop->priv.tasks.chunks[index / EVLI_TASK_CHUNK][index % EVLI_TASK_CHUNK];
+    if (task->state == EVLI_TASK_FREE || task->generation != (uint32_t)(id >> 32))
+        return EVL_ENOENT;
+    evli_task_free(loop, task);
+    return 0;
+}
+
+static void evli_task_fire(evl_loop_t *loop, evli_due_t *due) {
+    evli_task_t *task = EVLI_OF(due, evli_task_t, due);
+    evl_task_cb cb = task->cb;
+    void *arg = task->arg;
+    if (task->state == EVLI_TASK_INTERVAL)
+        evli_due_start(loop, due, evli_add_ns(loop->priv.pass_ns, task->repeat_ns));
+    else
+        evli_task_free(loop, task);
+    EVLI_CALL(loop, cb(loop, arg));
+}
+
+/* For evl_loop_destroy. Posts are not forgotten: somebody's memory hangs on their running. */
+static void evli_forget_tasks(evl_loop_t *loop) {
+    uint32_t i;
+    for (i = 0; i < loop->priv.tasks.nchunks * EVLI_TASK_CHUNK; i++) {
+        evli_task_t *task = &loop->priv.tasks.chunks[i / EVLI_TASK_CHUNK][i % EVLI_TASK_CHUNK];
+        if (task->state != EVLI_TASK_FREE)
+            evli_task_free(loop, task);
+    }
+    loop->priv.ticks.count = loop->priv.microtasks.count = 0;
+    loop->priv.turn &= ~(uint32_t)EVLI_TURN_TASKS;
+}
+
+/* ==== [SECTION] Watcher functions ==== */
+
+static int evli_watcher_init(evl_loop_t *loop, evl_handle_t *handle, evl_handle_type type) {
+    evl_idle_t *watcher = (evl_idle_t *)handle;
+    evli_handle_init(loop, handle, type);
+    watcher->priv.link.next = watcher->priv.link.prev = NULL;
+    watcher->priv.cb = NULL;
+    return 0;
+}
+
+/* Whether a start would do something: 1, or 0 if the watcher is active, or an error. */
+static int evli_watcher_may_start(const evl_handle_t *handle, int has_cb) {
+    if (evl_is_active(handle))
+        return 0;
+    return has_cb && !evl_is_closing(handle) ? 1 : EVL_EINVAL;
+}
+
+static void evli_watcher_start(evl_handle_t *handle, int kind) {
+    evli_list_push(&handle->loop->priv.watchers[kind], &((evl_idle_t *)handle)->priv.link);
+    evli_handle_start(handle);
+}
+
+static int evli_watcher_stop(evl_handle_t *handle) {
+    evli_list_remove(&((evl_idle_t *)handle)->priv.link);
+    evli_handle_stop(handle);
+    return 0;
+}
+
+static void evli_watcher_close(evl_handle_t *handle) {
+    evli_watcher_stop(handle);
+}
+
+EVLOOP_API int evl_idle_init(evl_loop_t *loop, evl_idle_t *idle) {
+    return evli_watcher_init(loop, EVLI_HANDLE(idle), EVL_IDLE);
+}
+
+EVLOOP_API int evl_idle_start(evl_idle_t *idle, evl_idle_cb cb) {
+    int may = evli_watcher_may_start(EVLI_HANDLE(idle), cb != NULL);
+    if (may <= 0)
+        return may;
+    idle->priv.cb = cb;
+    evli_watcher_start(EVLI_HANDLE(idle), EVLI_IDLE);
+    return 0;
+}
+
+EVLOOP_API int evl_idle_stop(evl_idle_t *idle) {
+    return evli_watcher_stop(EVLI_HANDLE(idle));
+}
+
+EVLOOP_API int evl_prepare_init(evl_loop_t *loop, evl_prepare_t *prepare) {
+    return evli_watcher_init(loop, EVLI_HANDLE(prepare), EVL_PREPARE);
+}
+
+EVLOOP_API int evl_prepare_start(evl_prepare_t *prepare, evl_prepare_cb cb) {
+    int may = evli_watcher_may_start(EVLI_HANDLE(prepare), cb != NULL);
+    if (may <= 0)
+        return may;
+    prepare->priv.cb = cb;
+    evli_watcher_start(EVLI_HANDLE(prepare), EVLI_PREPARE);
+    return 0;
+}
+
+EVLOOP_API int evl_prepare_stop(evl_prepare_t *prepare) {
+    return evli_watcher_stop(EVLI_HANDLE(prepare));
+}
+
+EVLOOP_API int evl_check_init(evl_loop_t *loop, evl_check_t *check) {
+    return evli_watcher_init(loop, EVLI_HANDLE(check), EVL_CHECK);
+}
+
+EVLOOP_API int evl_check_start(evl_check_t *check, evl_check_cb cb) {
+    int may = evli_watcher_may_start(EVLI_HANDLE(check), cb != NULL);
+    if (may <= 0)
+        return may;
+    check->priv.cb = cb;
+    evli_watcher_start(EVLI_HANDLE(check), EVLI_CHECK);
+    return 0;
+}
+
+EVLOOP_API int evl_check_stop(evl_check_t *check) {
+    return evli_watcher_stop(EVLI_HANDLE(check));
+}
+
+/* ==== [SECTION] Async and posts ==== */
+
+enum { EVLI_ASYNC_SENT = 1, EVLI_ASYNC_CLOSED = 2 };
+
+/* Hands a node to the loop's thread. The count keeps evl_loop_close from closing the wake-up
+ * descriptor while this thread is between delivering and waking. */
+static void evli_send(evl_loop_t *loop, evli_node_t **stack, evli_node_t *node) {
+    evli_fetch_add(&loop->priv.senders, 1);
+    evli_stack_push(stack, node);
+    if (evli_exchange(&loop->priv.awake, 1) == 0)
+        loop->priv.backend->wake(loop);
+    evli_fetch_add(&loop->priv.senders, (uint32_t)-1);
+}
+
+EVLOOP_API int evl_async_init(evl_loop_t *loop, evl_async_t *async, evl_async_cb cb) {
+    evli_handle_init(loop, EVLI_HANDLE(async), EVL_ASYNC);
+    async->priv.node.next = NULL;
+    async->priv.cb = cb;
+    async->priv.state = 0;
+    evli_handle_start(EVLI_HANDLE(async));
+    return 0;
+}
+
+EVLOOP_API int evl_async_send(evl_async_t *async) {
+    /* A read-modify-write even when it is sent already: that is what publishes the sender's data. */
+    uint32_t before = evli_fetch_or(&async->priv.state, EVLI_ASYNC_SENT);
+    if (before & EVLI_ASYNC_CLOSED)
+        return EVL_EINVAL;
+    if (!(before & EVLI_ASYNC_SENT))
+        evli_send(async->loop, &async->loop->priv.sent, &async->priv.node);
+    return 0;
+}
+
+/* Takes the async out of what was sent, if it is there. */
+static int evli_async_unlink(evl_loop_t *loop, evl_async_t *async) {
+    evli_node_t **link = &loop->priv.async_batch;
+    while (*link != NULL && *link != &async->priv.node)
+        link = &(*link)->next;
+    if (*link == NULL)
+        *link = evli_stack_take(&loop->priv.sent); /* and look through that, the next time */
+    if (*link != &async->priv.node)
+        return 0;
+    *link = async->priv.node.next;
+    return 1;
+}
+
+/* From here on no sender touches the handle, but one may be about to deliver it: wait for that. */
+static void evli_async_close(evl_handle_t *handle) {
+    evl_async_t *async = (evl_async_t *)handle;
+    uint32_t before = evli_fetch_or(&async->priv.state, EVLI_ASYNC_SENT | EVLI_ASYNC_CLOSED);
+    if (before & EVLI_ASYNC_SENT)
+        while (!evli_async_unlink(handle->loop, async))
+            sched_yield();
+}
+
+EVLOOP_API int evl_post(evl_loop_t *loop, evl_task_cb cb, void *arg) {
+    evli_post_t *post;
+    if (cb == NULL)
+        return EVL_EINVAL;
+    post = (evli_post_t *)evli_malloc(sizeof(*post));
+    if (post == NULL)
+        return EVL_ENOMEM;
+    post->cb = cb;
+    post->arg = arg;
+    evli_send(loop, &loop->priv.posted, &post->node);
+    return 0;
+}
+
+EVLOOP_API int evl_post_stop(evl_loop_t *loop) {
+    evli_fetch_add(&loop->priv.senders, 1);
+    evli_exchange(&loop->priv.stop, 1);
+    if (evli_exchange(&loop->priv.awake, 1) == 0)
+        loop->priv.backend->wake(loop);
+    evli_fetch_add(&loop->priv.senders, (uint32_t)-1);
+    return 0;
+}
+
+/* ==== [SECTION] Stream reading ==== */
+
+#if EVLI_HAVE_STREAMS
+
+#define EVLI_FAIR      32          /* calls in a row for one stream before the others' turn */
+#define EVLI_LENT_SIZE (64 * 1024) /* of the loop's read buffer, and what alloc_cb is asked for */
+#define EVLI_IO_MAX    ((size_t)0x7ffff000) /* bytes that a system call moves at most */
+
+/* What few streams need. */
+typedef struct evli_stream_ext_s {
+    evl_stream_t *stream;
+    evli_due_t read_due, write_due; /* the latter serves connecting, too */
+    uint64_t connect_ns, read_ns, write_ns;
+    size_t low, high, max;
+    evl_flow_cb flow_cb;
+    uint32_t crossings;   /* of the watermarks, not told yet */
+    uint8_t above, told;  /* as the queue is, and as the user knows it: 1 from PAUSE to RESUME */
+    evl_pump_t *pump_out; /* reads from this stream */
+    evl_pump_t *pump_in;  /* writes to it */
+} evli_stream_ext_t;
+
+/* A listener's bounds. It outlives the listener as long as a connection counts against it. */
+typedef struct evli_gate_s {
+    evl_stream_t *server; /* NULL: closed */
+    uint32_t open, limit; /* connections */
+    int accepted_fd;      /* announced and not taken over; -1: none */
+    uint32_t failures;    /* in a row, to accept for want of descriptors */
+    evli_due_t retry;
+} evli_gate_t;
+
+#define EVLI_STREAM(io_ptr) EVLI_OF(io_ptr, evl_stream_t, priv.io)
+
+static evli_io_t *evli_stream_io(evl_handle_t *handle) {
+    return &((evl_stream_t *)handle)->priv.io;
+}
+
+/* Sets a stream's deadline `ns` from now; 0: stops it. */
+static int evli_stream_due(evl_stream_t *stream, evli_due_t *due, uint64_t ns) {
+    if (ns != 0)
+        return evli_due_start(stream->loop, due, evli_add_ns(evli_sys_clock(), ns));
+    evli_due_stop(stream->loop, due);
+    return 0;
+}
+
+static void evli_read_halt(evl_stream_t *stream) {
+    evli_io_t *io = &stream->priv.io;
+    io->want &= (uint8_t)~EVLI_IN;
+    stream->priv.read_cb = NULL;
+    stream->priv.alloc_cb = NULL;
+    if (stream->priv.ext != NULL)
+        evli_due_stop(stream->loop, &stream->priv.ext->read_due);
+    evli_handle_stop(EVLI_HANDLE(stream));
+}
+
+/* Delivery: bytes have come. */
+static void evli_stream_received(evl_stream_t *stream, int64_t nread, const evl_buf_t *buf) {
+    evli_stream_ext_t *ext = stream->priv.ext;
+    if (ext != NULL && ext->read_ns != 0)
+        evli_stream_due(stream, &ext->read_due, ext->read_ns);
+    EVLI_CALL(stream->loop, stream->priv.read_cb(stream, (ssize_t)nread, buf));
+}
+
+/* Delivery: reading has come to its end or failed. It may be started again after the end. */
+static void evli_stream_read_failed(evl_stream_t *stream, int64_t err, const evl_buf_t *buf) {
+    evl_read_cb read_cb = stream->priv.read_cb;
+    if (err != EVL_EOF)
+        stream->flags &= ~(uint32_t)(EVLI_H_READABLE | EVLI_H_WRITABLE);
+    evli_read_halt(stream);
+    EVLI_CALL(stream->loop, read_cb(stream, (ssize_t)err, buf));
+}
+
+/* Gets a buffer to read into, from the user or lent by the loop. */
+static evl_buf_t evli_stream_buffer(evl_stream_t *stream) {
+    evl_buf_t buf = evl_buf_init(NULL, 0);
+    if (stream->priv.alloc_cb == NULL)
+        return evl_buf_init(stream->loop->priv.lent, EVLI_LENT_SIZE);
+    stream->priv.alloc_cb(EVLI_HANDLE(stream), EVLI_LENT_SIZE, &buf);
+    return buf;
+}
+
+/* Reads until the kernel has no more, the user has enough, or it is the others' turn. A short read
+ * means that the kernel is empty, which saves asking; but not when the end has been announced, nor
+ * with urgent data about, at which reads stop. */
+static void evli_stream_read(evl_stream_t *stream) {
+    evli_io_t *io = &stream->priv.io;
+    int turns = EVLI_FAIR;
+    while (turns-- > 0 && (io->ready & io->want & EVLI_IN) && !evli_halted(stream->loop)) {
+        evl_buf_t buf = evli_stream_buffer(stream);
+        size_t room = EVLOOP_SHORT("recv", buf.len < EVLI_IO_MAX ? buf.len : EVLI_IO_MAX);
+        int64_t n;
+        if (!(io->want & EVLI_IN))
+            return; /* alloc_cb has closed or stopped it */
+        if (buf.base == NULL || buf.len == 0) {
+            EVLI_CALL(stream->loop, stream->priv.read_cb(stream, EVL_ENOBUFS, &buf));
+            return;
+        }
+        n = evli_sys_recv(io->fd, buf.base, room);
+        if (n == EVL_EAGAIN) {
+            io->ready &= (uint8_t)~EVLI_IN;
+            if (stream->priv.alloc_cb != NULL) /* gives the buffer back */
+                EVLI_CALL(stream->loop, stream->priv.read_cb(stream, 0, &buf));
+        } else if (n <= 0) {
+            evli_stream_read_failed(stream, n < 0 ? n : (int64_t)EVL_EOF, &buf);
+        } else {
+            if ((size_t)n < room && !(io->ready & (EVLI_HUP | EVLI_PRI)))
+                io->ready &= (uint8_t)~EVLI_IN;
+            evli_stream_received(stream, n, &buf);
+        }
+    }
+}
+
+/* Makes sure that the loop has a buffer to lend. */
+static int evli_lend(evl_loop_t *loop) {
+    if (loop->priv.lent == NULL)
+        loop->priv.lent = (char *)evli_malloc(EVLI_LENT_SIZE);
+    return loop->priv.lent == NULL ? EVL_ENOMEM : 0;
+}
+
+EVLOOP_API int evl_read_start(evl_stream_t *stream, evl_alloc_cb alloc_cb, evl_read_cb read_cb) {
+    evli_io_t *io;
+    int err = 0;
+    if (stream == NULL || read_cb == NULL || evl_is_closing(EVLI_HANDLE(stream)))
+        return EVL_EINVAL;
+    if (stream->priv.read_cb != NULL)
+        return EVL_EALREADY;
+    if (!(stream->flags & EVLI_H_READABLE))
+        return EVL_ENOTCONN;
+    io = &stream->priv.io;
+    if (alloc_cb == NULL)
+        err = evli_lend(stream->loop);
+    if (err == 0 && stream->priv.ext != NULL)
+        err = evli_stream_due(stream, &stream->priv.ext->read_due, stream->priv.ext->read_ns);
+    if (err == 0)
+        err = evli_io_want(stream->loop, io, io->want | EVLI_IN);
+    if (err != 0) {
+        evli_read_halt(stream);
+        return err;
+    }
+    stream->priv.alloc_cb = alloc_cb;
+    stream->priv.read_cb = read_cb;
+    evli_handle_start(EVLI_HANDLE(stream));
+    return 0;
+}
+
+EVLOOP_API int evl_read_stop(evl_stream_t *stream) {
+    if (stream->priv.read_cb != NULL)
+        evli_read_halt(stream);
+    return 0;
+}
+
+static void evli_read_timeout(evl_loop_t *loop, evli_due_t *due) {
+    evli_stream_ext_t *ext = EVLI_OF(due, evli_stream_ext_t, read_due);
+    evl_stream_t *stream = ext->stream;
+    evl_buf_t none = evl_buf_init(NULL, 0);
+    evli_stream_due(stream, due, ext->read_ns);
+    EVLI_CALL(loop, stream->priv.read_cb(stream, EVL_ETIMEDOUT, &none));
+}
+
+/* ==== [SECTION] Stream writing ==== */
+
+/* Write requests wait in two rings, `queue` for the kernel and `done` for their callbacks. A ring is
+ * held by its last request, whose next is the first. */
+static void evli_writes_push(evl_write_t **tail, evl_write_t *req) {
+    if (*tail == NULL) {
+        req->priv.next = req;
+    } else {
+        req->priv.next = (*tail)->priv.next;
+        (*tail)->priv.next = req;
+    }
+    *tail = req;
+}
+
+static evl_write_t *evli_writes_pop(evl_write_t **tail) {
+    evl_write_t *req = (*tail)->priv.next;
+    if (req == *tail)
+        *tail = NULL;
+    else
+        (*tail)->priv.next = req->priv.next;
+    return req;
+}
+
+/* Watches the queue's size cross the watermarks. */
+static void evli_flow_check(evl_stream_t *stream) {
+    evli_stream_ext_t *ext = stream->priv.ext;
+    if (ext == NULL || ext->high == 0)
+        return;
+    if (ext->above ? stream->write_queue_size > ext->low : stream->write_queue_size < ext->high)
+        return;
+    ext->above = !ext->above;
+    ext->crossings++;
+    evli_io_feed(stream->loop, &stream->priv.io);
+}
+
+/* The first request of the queue is through: its callback comes in the next pending phase. */
+static void evli_write_done(evl_stream_t *stream, int err) {
+    evl_write_t *req = evli_writes_pop(&stream->priv.queue_tail);
+    req->error = err;
+    evli_writes_push(&stream->priv.done_tail, req);
+    evli_io_feed(stream->loop, &stream->priv.io);
+}
+
+static void evli_writes_fail(evl_stream_t *stream, int err) {
+    while (stream->priv.queue_tail != NULL)
+        evli_write_done(stream, err);
+}
+
+/* The deadline of the queue: as long as there is one, and anew with progress. */
+static void evli_write_due(evl_stream_t *stream, int progress) {
+    evli_stream_ext_t *ext = stream->priv.ext;
+    if (ext == NULL || stream->priv.connect_req != NULL)
+        return;
+    if (stream->priv.queue_tail == NULL)
+        evli_due_stop(stream->loop, &ext->write_due);
+    else if (ext->write_ns != 0 && (progress || ext->write_due.index == 0))
+        evli_stream_due(stream, &ext->write_due, ext->write_ns);
+}
+
+/* Delivery: the kernel has taken `n` bytes from the head of the queue. */
+static void evli_stream_written(evl_stream_t *stream, size_t n) {
+    stream->write_queue_size -= n;
+    while (stream->priv.queue_tail != NULL) {
+        evl_write_t *req = stream->priv.queue_tail->priv.next;
+        while (req->priv.index < req->priv.nbufs) {
+            evl_buf_t *buf = &req->priv.bufs[req->priv.index];
+            if (buf->len > n) {
+                buf->base += n;
+                buf->len -= n;
+                return;
+            }
+            n -= buf->len;
+            req->priv.index++;
+        }
+        evli_write_done(stream, 0);
+    }
+}
+
+/* What is to be sent next: the rest of the first request where it lies, or, when requests are
+ * queued, the first buffers of them all, gathered. */
+static const evl_buf_t *evli_stream_gather(evl_stream_t *stream, evl_buf_t *room, size_t *count) {
+    evl_write_t *tail = stream->priv.queue_tail, *req = tail->priv.next;
+    size_t n = req->priv.nbufs - req->priv.index;
+    if (req == tail || n >= EVLI_FAIR) {
+        *count = n < EVLI_IOV_MAX ? n : EVLI_IOV_MAX;
+        return &req->priv.bufs[req->priv.index];
+    }
+    for (n = 0; n < EVLI_FAIR; req = req->priv.next) {
+        uint32_t i;
+        for (i = req->priv.index; i < req->priv.nbufs && n < EVLI_FAIR; i++)
+            room[n++] = req->priv.bufs[i];
+        if (req == tail)
+            break;
+    }
+    *count = n;
+    return room;
+}
+
+/* Sends until the queue is empty, the kernel is full, or it is the others' turn. */
+static void evli_stream_flush(evl_stream_t *stream) {
+    evli_io_t *io = &stream->priv.io;
+    int turns = EVLI_FAIR, progress = 0, err;
+    evli_stream_written(stream, 0); /* requests without bytes are through */
+    while (stream->priv.queue_tail != NULL) {
+        int blocking = (stream->flags & EVLI_H_BLOCKING) != 0;
+        evl_buf_t room[EVLI_FAIR];
+        size_t count;
+        const evl_buf_t *bufs = evli_stream_gather(stream, room, &count);
+        int64_t n = evli_sys_send(io->fd, bufs, count, blocking ? 0 : MSG_DONTWAIT);
+        io->ready |= EVLI_OUT;
+        if (n >= 0) {
+            progress = 1;
+            evli_stream_written(stream, (size_t)n);
+        } else if (n == EVL_EAGAIN) {
+            io->ready &= (uint8_t)~EVLI_OUT;
+            break;
+        } else if (n == EVL_ENOBUFS) {
+            break; /* the system is short of memory for the moment: there will be no event */
+        } else {
+            evli_write_done(stream, (int)n);
+        }
+        if (--turns == 0 && !blocking)
+            break;
+    }
+    evli_write_due(stream, progress);
+    if (stream->priv.queue_tail == NULL) {
+        io->want &= (uint8_t)~EVLI_OUT;
+        return;
+    }
+    err = evli_io_want(stream->loop, io, io->want | EVLI_OUT);
+    if (err != 0)
+        evli_writes_fail(stream, err);
+}
+
+/* Calls back the requests that were through when it began. */
+static void evli_stream_report(evl_stream_t *stream) {
+    evl_write_t *last = stream->priv.done_tail, *req = NULL;
+    while (req != last && !evli_halted(stream->loop)) {
+        req = evli_writes_pop(&stream->priv.done_tail);
+        stream->write_queue_size -=
+            evli_bufs_size(req->priv.bufs + req->priv.index, req->priv.nbufs - req->priv.index);
+        if (req->priv.bufs != req->priv.few)
+            evli_free(req->priv.bufs);
+        stream->loop->priv.active_reqs--;
+        if (req->cb != NULL)
+            EVLI_CALL(stream->loop, req->cb(req, req->error));
+    }
+}
+
+static void evli_stream_shut(evl_stream_t *stream, int err) {
+    evl_shutdown_t *req = stream->priv.shutdown_req;
+    stream->priv.shutdown_req = NULL;
+    stream->flags &= ~(uint32_t)EVLI_H_SHUTTING;
+    if (err == 0)
+        stream->flags |= EVLI_H_SHUT;
+    stream->loop->priv.active_reqs--;
+    if (req->cb != NULL)
+        EVLI_CALL(stream->loop, req->cb(req, err));
+}
+
+static void evli_flow_tell(evl_stream_t *stream) {
+    evli_stream_ext_t *ext = stream->priv.ext;
+    while (ext != NULL && ext->crossings > 0 && !evl_is_closing(EVLI_HANDLE(stream)) &&
+           !evli_halted(stream->loop)) {
+        ext->crossings--;
+        ext->told = !ext->told;
+        if (ext->flow_cb != NULL)
+            EVLI_CALL(stream->loop,
+                      ext->flow_cb(stream, ext->told ? EVL_FLOW_PAUSE : EVL_FLOW_RESUME));
+    }
+}
+
+/* Delivery: connected, or not. */
+static void evli_stream_connected(evl_stream_t *stream, int err) {
+    evl_connect_t *req = stream->priv.connect_req;
+    stream->priv.connect_req = NULL;
+    stream->priv.io.want &= (uint8_t)~EVLI_OUT;
+    if (stream->priv.ext != NULL)
+        evli_due_stop(stream->loop, &stream->priv.ext->write_due);
+    if (err != 0)
+        stream->flags &= ~(uint32_t)(EVLI_H_READABLE | EVLI_H_WRITABLE);
+    stream->loop->priv.active_reqs--;
+    if (req->cb != NULL)
+        EVLI_CALL(stream->loop, req->cb(req, err));
+    if (evl_is_closing(EVLI_HANDLE(stream)))
+        return;
+    if (err != 0)
+        evli_writes_fail(stream, EVL_ECANCELED);
+    else if (stream->priv.queue_tail != NULL)
+        evli_stream_flush(stream);
+}
+
+/* Looks how a connect has ended, if it has. */
+static void evli_stream_connecting(evl_stream_t *stream) {
+    evli_io_t *io = &stream->priv.io;
+    int error = 0, err = io->error;
+    io->error = 0;
+    if (err == 0) {
+        err = evli_sys_getsockopt(io->fd, SOL_SOCKET, SO_ERROR, &error);
+        if (err == 0)
+            err = -error;
+    }
+    if (err == -EINPROGRESS)
+        io->ready &= (uint8_t)~EVLI_OUT;
+    else
+        evli_stream_connected(stream, err);
+}
+
+/* Runs a stream for whatever it is ready for. After each callback it may be closing, or the loop
+ * halted: what is left to do then is done the next time. */
+static void evli_stream_run(evl_loop_t *loop, evli_io_t *io) {
+    evl_stream_t *stream = EVLI_STREAM(io);
+    int fed = io->ready & EVLI_FED;
+    io->ready &= (uint8_t)~EVLI_FED;
+    if (stream->priv.connect_req != NULL && (io->error != 0 || (io->ready & EVLI_OUT)))
+        evli_stream_connecting(stream);
+    if (io->ready & io->want & EVLI_IN)
+        evli_stream_read(stream);
+    if ((io->ready & io->want & EVLI_OUT) && stream->priv.connect_req == NULL && !evli_halted(loop))
+        evli_stream_flush(stream);
+    if (evl_is_closing(EVLI_HANDLE(stream)))
+        return;
+    evli_flow_check(stream);
+    if (fed || stream->priv.done_tail != NULL)
+        evli_stream_report(stream);
+    evli_flow_check(stream);
+    if (stream->priv.shutdown_req != NULL && stream->priv.connect_req == NULL &&
+        stream->priv.queue_tail == NULL && stream->priv.done_tail == NULL && !evli_halted(loop))
+        evli_stream_shut(stream, evli_sys_shutdown(io->fd));
+    evli_flow_tell(stream);
+    if (evl_is_closing(EVLI_HANDLE(stream)))
+        return;
+    if (stream->priv.done_tail != NULL || (evli_halted(loop) && fed))
+        evli_io_feed(loop, io);
+    else if ((io->ready & io->want) && io->link.next == NULL)
+        evli_list_push(&loop->priv.ready, &io->link);
+}
+
+/* What evl_write and evl_try_write ask first. Returns the number of bytes in *size. */
+static int evli_write_check(const evl_stream_t *stream, const evl_buf_t bufs[], unsigned int nbufs,
+                            const evl_stream_t *send_handle, size_t *size) {
+    unsigned int i;
+    *size = 0;
+    if (bufs == NULL || nbufs < 1 || nbufs > 1024 * 1024 || send_handle != NULL)
+        return EVL_EINVAL;
+    for (i = 0; i < nbufs; i++) {
+        if (bufs[i].len > EVLI_IO_MAX - *size)
+            return EVL_EINVAL;
+        *size += bufs[i].len;
+    }
+    if (stream->priv.io.fd < 0)
+        return EVL_EBADF;
+    return stream->flags & EVLI_H_WRITABLE ? 0 : EVL_EPIPE;
+}
+
+EVLOOP_API int evl_write2(evl_write_t *req, evl_stream_t *stream, const evl_buf_t bufs[],
+                          unsigned int nbufs, evl_stream_t *send_handle, evl_write_cb cb) {
+    evli_stream_ext_t *ext = stream->priv.ext;
+    int first = stream->priv.queue_tail == NULL;
+    evl_buf_t *copy = req->priv.few;
+    size_t size;
+    int err = evli_write_check(stream, bufs, nbufs, send_handle, &size);
+    if (err != 0)
+        return err;
+    if (ext != NULL && ext->max != 0 &&
+        (size > ext->max || stream->write_queue_size > ext->max - size))
+        return EVL_ENOBUFS;
+    if (nbufs > EVLI_COUNT(req->priv.few))
+        copy = (evl_buf_t *)evli_malloc(nbufs * sizeof(*copy));
+    if (copy == NULL)
+        return EVL_ENOMEM;
+    memcpy(copy, bufs, nbufs * sizeof(*copy));
+    req->type = EVL_WRITE;
+    req->error = 0;
+    req->cb = cb;
+    req->handle = stream;
+    req->send_handle = NULL;
+    req->priv.bufs = copy;
+    req->priv.nbufs = nbufs;
+    req->priv.index = 0;
+    evli_writes_push(&stream->priv.queue_tail, req);
+    stream->write_queue_size += size;
+    stream->loop->priv.active_reqs++;
+    if (first && stream->priv.connect_req == NULL)
+        evli_stream_flush(stream);
+    evli_flow_check(stream);
+    return 0;
+}
+
+EVLOOP_API int evl_write(evl_write_t *req, evl_stream_t *stream, const evl_buf_t bufs[],
+                         unsigned int nbufs, evl_write_cb cb) {
+    return evl_write2(req, stream, bufs, nbufs, NULL, cb);
+}
+
+EVLOOP_API int evl_try_write2(evl_stream_t *stream, const evl_buf_t bufs[], unsigned int nbufs,
+                              evl_stream_t *send_handle) {
+    size_t size, count = nbufs < EVLI_IOV_MAX ? nbufs : EVLI_IOV_MAX;
+    int64_t n;
+    int err;
+    if (stream->priv.connect_req != NULL || stream->write_queue_size != 0)
+        return EVL_EAGAIN;
+    err = evli_write_check(stream, bufs, nbufs, send_handle, &size);
+    if (err != 0)
+        return err;
+    n = evli_sys_send(stream->priv.io.fd, bufs, count,
+                      stream->flags & EVLI_H_BLOCKING ? 0 : MSG_DONTWAIT);
+    if (n == EVL_ENOBUFS)
+        return EVL_EAGAIN;
+    return (int)n;
+}
+
+EVLOOP_API int evl_try_write(evl_stream_t *stream, const evl_buf_t bufs[], unsigned int nbufs) {
+    return evl_try_write2(stream, bufs, nbufs, NULL);
+}
+
+EVLOOP_API int evl_shutdown(evl_shutdown_t *req, evl_stream_t *stream, evl_shutdown_cb cb) {
+    if (!(stream->flags & EVLI_H_WRITABLE) || (stream->flags & (EVLI_H_SHUT | EVLI_H_SHUTTING)) ||
+        evl_is_closing(EVLI_HANDLE(stream)))
+        return EVL_ENOTCONN;
+    req->type = EVL_SHUTDOWN;
+    req->error = 0;
+    req->cb = cb;
+    req->handle = stream;
+    stream->priv.shutdown_req = req;
+    stream->flags |= EVLI_H_SHUTTING;
+    stream->flags &= ~(uint32_t)EVLI_H_WRITABLE;
+    stream->loop->priv.active_reqs++;
+    if (stream->priv.queue_tail == NULL && stream->priv.connect_req == NULL)
+        evli_io_feed(stream->loop, &stream->priv.io);
+    return 0;
+}
+
+EVLOOP_API int evl_is_readable(const evl_stream_t *stream) {
+    return (stream->flags & EVLI_H_READABLE) != 0;
+}
+
+EVLOOP_API int evl_is_writable(const evl_stream_t *stream) {
+    return (stream->flags & EVLI_H_WRITABLE) != 0;
+}
+
+EVLOOP_API size_t evl_stream_get_write_queue_size(const evl_stream_t *stream) {
+    return stream->write_queue_size;
+}
+
+EVLOOP_API int evl_stream_set_blocking(evl_stream_t *stream, int blocking) {
+    int err;
+    if (stream->priv.io.fd < 0)
+        return EVL_EBADF;
+    err = evli_sys_nonblock(stream->priv.io.fd, !blocking);
+    if (err != 0)
+        return err;
+    if (blocking)
+        stream->flags |= EVLI_H_BLOCKING;
+    else
+        stream->flags &= ~(uint32_t)EVLI_H_BLOCKING;
+    return 0;
+}
+
+/* A connect or a queue has not moved for too long. */
+static void evli_write_timeout(evl_loop_t *loop, evli_due_t *due) {
+    evl_stream_t *stream = EVLI_OF(due, evli_stream_ext_t, write_due)->stream;
+    (void)loop;
+    if (stream->priv.connect_req != NULL) {
+        evli_stream_connected(stream, EVL_ETIMEDOUT);
+        return;
+    }
+    stream->flags &= ~(uint32_t)EVLI_H_WRITABLE;
+    stream->priv.io.want &= (uint8_t)~EVLI_OUT;
+    evli_writes_fail(stream, EVL_ETIMEDOUT);
+}
+
+/* ==== [SECTION] Stream listening ==== */
+
+static void evli_gate_leave(evli_gate_t *gate) {
+    if (gate->server == NULL && gate->open == 0)
+        evli_free(gate);
+}
+
+/* Goes on accepting unless something speaks against it. */
+static void evli_listen_resume(evl_stream_t *server) {
+    evli_gate_t *gate = server->priv.gate;
+    if (gate->accepted_fd != -1 || gate->retry.index != 0 ||
+        (gate->limit != 0 && gate->open >= gate->limit))
+        return;
+    evli_io_want(server->loop, &server->priv.io, EVLI_IN); /* cannot fail: it was armed once */
+}
+
+/* A connection has ended: there may be room for the next. */
+static void evli_gate_release(evli_gate_t *gate) {
+    gate->open--;
+    if (gate->server != NULL)
+        evli_listen_resume(gate->server);
+    evli_gate_leave(gate);
+}
+
+/* Delivery: a connection has come. */
+static void evli_stream_accepted(evl_stream_t *server, int fd) {
+    evli_gate_t *gate = server->priv.gate;
+    gate->accepted_fd = fd;
+    gate->open++;
+    gate->failures = 0;
+    EVLI_CALL(server->loop, server->priv.connection_cb(server, 0));
+    if (evl_is_closing(EVLI_HANDLE(server)))
+        return;
+    if (gate->accepted_fd != -1 || (gate->limit != 0 && gate->open >= gate->limit))
+        server->priv.io.want = 0;
+}
+
+/* Descriptors or memory have run out. The clients stay in the backlog; the listener rests, lest it
+ * spin, and looks again by a timer. The first failure may be over by then: the second is told. */
+static void evli_accept_failed(evl_stream_t *server, int err) {
+    evli_gate_t *gate = server->priv.gate;
+    uint64_t pause_ms = gate->failures++ == 0 ? 20 : 100;
+    server->priv.io.want = 0;
+    if (evli_stream_due(server, &gate->retry, pause_ms * EVLI_NS_PER_MS) != 0)
+        server->priv.io.want = EVLI_IN; /* no memory for a timer: look again at once */
+    if (gate->failures == 2)
+        EVLI_CALL(server->loop, server->priv.connection_cb(server, err));
+}
+
+static void evli_accept_retry(evl_loop_t *loop, evli_due_t *due) {
+    (void)loop;
+    evli_listen_resume(EVLI_OF(due, evli_gate_t, retry)->server);
+}
+
+static int evli_accept_is_out(int err) {
+    return err == EVL_EMFILE || err == EVL_ENFILE || err == EVL_ENOMEM || err == EVL_ENOBUFS;
+}
+
+/* What accept reports of a connection that has failed already, not of the listener: accept(2) says
+ * to treat these like EAGAIN and go on. */
+static int evli_accept_is_gone(int err) {
+    return err == EVL_ECONNABORTED || err == EVL_EPROTO || err == EVL_ENETDOWN ||
+           err == EVL_ENOPROTOOPT || err == EVL_EHOSTDOWN || err == EVL_ENONET ||
+           err == EVL_EHOSTUNREACH || err == EVL_ENETUNREACH || err == EVL_EPERM;
+}
+
+static void evli_listener_run(evl_loop_t *loop, evli_io_t *io) {
+    evl_stream_t *server = EVLI_STREAM(io);
+    int turns = EVLI_FAIR;
+    while (turns-- > 0 && (io->ready & io->want & EVLI_IN) && !evli_halted(loop)) {
+        int fd = evli_sys_accept(io->fd);
+        if (fd >= 0) {
+            evli_stream_accepted(server, fd);
+        } else if (fd == EVL_EAGAIN) {
+            io->ready &= (uint8_t)~EVLI_IN;
+        } else if (evli_accept_is_out(fd)) {
+            evli_accept_failed(server, fd);
+        } else if (!evli_accept_is_gone(fd)) {
+            io->ready &= (uint8_t)~EVLI_IN;
+            EVLI_CALL(loop, server->priv.connection_cb(server, fd));
+        }
+    }
+    if ((io->ready & io->want) && io->link.next == NULL)
+        evli_list_push(&loop->priv.ready, &io->link);
+}
+
+/* Turns a bound stream into a listener: what listen(2) and the gate need. */
+static int evli_stream_listen(evl_stream_t *stream, int backlog, evl_connection_cb cb) {
+    evli_gate_t *gate = stream->priv.gate;
+    int err = evli_sys_listen(stream->priv.io.fd, backlog);
+    if (err != 0)
+        return err;
+    if (stream->flags & EVLI_H_LISTENING) { /* again: a new backlog and callback */
+        stream->priv.connection_cb = cb;
+        return 0;
+    }
+    gate = (evli_gate_t *)evli_calloc(1, sizeof(*gate));
+    if (gate == NULL)
+        return EVL_ENOMEM;
+    stream->priv.io.kind = EVLI_IO_LISTENER;
+    err = evli_io_want(stream->loop, &stream->priv.io, EVLI_IN);
+    if (err != 0) {
+        stream->priv.io.kind = EVLI_IO_STREAM;
+        evli_free(gate);
+        return err;
+    }
+    gate->server = stream;
+    gate->accepted_fd = -1;
+    evli_due_init(&gate->retry, EVLI_DUE_ACCEPT);
+    stream->priv.gate = gate;
+    stream->priv.connection_cb = cb;
+    stream->flags |= EVLI_H_LISTENING | EVLI_H_BOUND;
+    stream->flags &= ~(uint32_t)(EVLI_H_READABLE | EVLI_H_WRITABLE);
+    evli_handle_start(EVLI_HANDLE(stream));
+    return 0;
+}
+
+static int evli_stream_open(evl_stream_t *stream, int fd, uint32_t flags);
+
+EVLOOP_API int evl_accept(evl_stream_t *server, evl_stream_t *client) {
+    evli_gate_t *gate = server->priv.gate;
+    int err;
+    if (!(server->flags & EVLI_H_LISTENING) || evl_is_closing(EVLI_HANDLE(server)) ||
+        gate->accepted_fd == -1)
+        return EVL_EAGAIN;
+    if (client->type != server->type || client->loop != server->loop ||
+        evl_is_closing(EVLI_HANDLE(client)))
+        return EVL_EINVAL;
+    if (client->priv.io.fd != -1)
+        return EVL_EBUSY;
+    err = evli_stream_open(client, gate->accepted_fd, EVLI_H_READABLE | EVLI_H_WRITABLE);
+    if (err != 0)
+        evli_sys_close(gate->accepted_fd);
+    gate->accepted_fd = -1;
+    if (err != 0) {
+        evli_gate_release(gate);
+        return err;
+    }
+    client->flags |= EVLI_H_BOUND;
+    client->priv.gate = gate;
+    evli_listen_resume(server);
+    return 0;
+}
+
+EVLOOP_API int evl_listen_limit(evl_stream_t *server, unsigned max_connections) {
+    evli_gate_t *gate = server->priv.gate;
+    if (!(server->flags & EVLI_H_LISTENING) || evl_is_closing(EVLI_HANDLE(server)))
+        return EVL_EINVAL;
+    gate->limit = max_connections;
+    if (gate->limit != 0 && gate->open >= gate->limit)
+        server->priv.io.want = 0;
+    else
+        evli_listen_resume(server);
+    return 0;
+}
+
+/* ==== [SECTION] Stream lifetime ==== */
+
+static void evli_stream_init(evl_loop_t *loop, evl_stream_t *stream, evl_handle_type type) {
+    evli_handle_init(loop, EVLI_HANDLE(stream), type);
+    stream->write_queue_size = 0;
+    memset(&stream->priv, 0, sizeof(stream->priv));
+    evli_io_init(&stream->priv.io, EVLI_IO_STREAM, -1);
+}
+
+#if defined(TCP_KEEPIDLE) || defined(TCP_KEEPALIVE)
+
+#if defined(TCP_KEEPIDLE)
+#define EVLI_TCP_KEEPIDLE TCP_KEEPIDLE
+#else
+#define EVLI_TCP_KEEPIDLE TCP_KEEPALIVE /* macOS's name for it */
+#endif
+
+static int evli_sys_keepalive(int fd, int on, unsigned int idle, unsigned int intvl,
+                              unsigned int cnt) {
+    int idle_s = (int)idle, intvl_s = (int)intvl, probes = (int)cnt, err;
+    if (on && (idle < 1 || intvl < 1 || cnt < 1))
+        return EVL_EINVAL;
+    err = evli_sys_setsockopt(fd, SOL_SOCKET, SO_KEEPALIVE, &on, sizeof(on));
+    if (err != 0 || !on)
+        return err;
+    err = evli_sys_setsockopt(fd, IPPROTO_TCP, EVLI_TCP_KEEPIDLE, &idle_s, sizeof(idle_s));
+    if (err == 0)
+        err = evli_sys_setsockopt(fd, IPPROTO_TCP, TCP_KEEPINTVL, &intvl_s, sizeof(intvl_s));
+    if (err == 0)
+        err = evli_sys_setsockopt(fd, IPPROTO_TCP, TCP_KEEPCNT, &probes, sizeof(probes));
+    return err;
+}
+
+#else
+
+/* OpenBSD sets the times for the whole system. */
+static int evli_sys_keepalive(int fd, int on, unsigned int idle, unsigned int intvl,
+                              unsigned int cnt) {
+    if (on && (idle < 1 || intvl < 1 || cnt < 1))
+        return EVL_EINVAL;
+    return evli_sys_setsockopt(fd, SOL_SOCKET, SO_KEEPALIVE, &on, sizeof(on));
+}
+
+#endif
+
+/* Gives the stream its descriptor, with the options that were set before there was one. */
+static int evli_stream_open(evl_stream_t *stream, int fd, uint32_t flags) {
+    int on = 1, err = 0;
+    if (stream->priv.io.fd != -1 && stream->priv.io.fd != fd)
+        return EVL_EBUSY;
+    if (stream->flags & EVLI_H_NODELAY)
+        err = evli_sys_setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on));
+    if (err == 0 && (stream->flags & EVLI_H_KEEPALIVE))
+        err = evli_sys_keepalive(fd, 1, 60, 1, 10);
+    if (err != 0)
+        return err;
+    stream->priv.io.fd = fd;
+    stream->flags |= flags;
+    return 0;
+}
+
+static void evli_pump_close(evl_stream_t *stream);
+static int evli_pump_finish(evl_stream_t *stream);
+
+static void evli_stream_close_gate(evl_stream_t *stream) {
+    evli_gate_t *gate = stream->priv.gate;
+    stream->priv.gate = NULL;
+    if (gate == NULL)
+        return;
+    if (!(stream->flags & EVLI_H_LISTENING)) {
+        evli_gate_release(gate);
+        return;
+    }
+    evli_due_stop(stream->loop, &gate->retry);
+    gate->server = NULL;
+    if (gate->accepted_fd != -1) {
+        evli_sys_close(gate->accepted_fd);
+        gate->open--;
+    }
+    evli_gate_leave(gate);
+}
+
+/* The descriptor goes at once, the requests in the closing phase. The standard streams' descriptors
+ * are left open: nothing good comes of freeing their numbers. */
+static void evli_stream_close(evl_handle_t *handle) {
+    evl_stream_t *stream = (evl_stream_t *)handle;
+    evli_io_t *io = &stream->priv.io;
+    int keep = io->fd >= 0 && io->fd <= 2;
+    evl_read_stop(stream);
+    if (stream->priv.ext != NULL) {
+        evli_due_stop(handle->loop, &stream->priv.ext->write_due);
+        evli_pump_close(stream);
+    }
+    if (evli_io_forget(handle->loop, io, !keep && !(handle->flags & EVLI_H_FOREIGN)) == EVLI_HELD)
+        handle->flags |= EVLI_H_HELD;
+    if (io->fd >= 0 && !keep)
+        evli_sys_close(io->fd);
+    io->fd = -1;
+    evli_stream_close_gate(stream);
+    handle->flags &= ~(uint32_t)(EVLI_H_READABLE | EVLI_H_WRITABLE);
+}
+
+/* Calls back what was under way. Each step leaves nothing of itself, so a halted loop can call this
+ * again. */
+static int evli_stream_finish(evl_handle_t *handle) {
+    evl_stream_t *stream = (evl_stream_t *)handle;
+    evl_connect_t *connect_req = stream->priv.connect_req;
+    if (connect_req != NULL) {
+        stream->priv.connect_req = NULL;
+        handle->loop->priv.active_reqs--;
+        if (connect_req->cb != NULL)
+            EVLI_CALL(handle->loop, connect_req->cb(connect_req, EVL_ECANCELED));
+    }
+    evli_writes_fail(stream, EVL_ECANCELED);
+    while (stream->priv.done_tail != NULL && !evli_halted(handle->loop))
+        evli_stream_report(stream);
+    if (stream->priv.shutdown_req != NULL && !evli_halted(handle->loop))
+        evli_stream_shut(stream, EVL_ECANCELED);
+    if (evli_halted(handle->loop) || !evli_pump_finish(stream))
+        return 0;
+    evli_list_remove(&stream->priv.io.link); /* fed by the failed writes */
+    evli_free(stream->priv.ext);
+    stream->priv.ext = NULL;
+    return 1;
+}
+
+EVLOOP_API int evl_listen(evl_stream_t *stream, int backlog, evl_connection_cb cb) {
+    const evli_handle_type_t *type;
+    if (stream == NULL || cb == NULL || evl_is_closing(EVLI_HANDLE(stream)) ||
+        stream->priv.connect_req != NULL)
+        return EVL_EINVAL;
+    type = evli_handle_type_of(stream->type);
+    return type->listen != NULL ? type->listen(stream, backlog, cb) : (int)EVL_EINVAL;
+}
+
+/* ==== [SECTION] Stream bounds ==== */
+
+static evli_stream_ext_t *evli_stream_ext(evl_stream_t *stream) {
+    evli_stream_ext_t *ext = stream->priv.ext;
+    if (ext != NULL)
+        return ext;
+    ext = (evli_stream_ext_t *)evli_calloc(1, sizeof(*ext));
+    if (ext == NULL)
+        return NULL;
+    ext->stream = stream;
+    evli_due_init(&ext->read_due, EVLI_DUE_READ);
+    evli_due_init(&ext->write_due, EVLI_DUE_WRITE);
+    stream->priv.ext = ext;
+    return ext;
+}
+
+EVLOOP_API int evl_stream_set_watermarks(evl_stream_t *stream, size_t low, size_t high, size_t max,
+                                         evl_flow_cb cb) {
+    evli_stream_ext_t *ext;
+    if (low > high || (max != 0 && high > max) || evl_is_closing(EVLI_HANDLE(stream)))
+        return EVL_EINVAL;
+    ext = evli_stream_ext(stream);
+    if (ext == NULL)
+        return EVL_ENOMEM;
+    ext->low = low;
+    ext->high = high;
+    ext->max = max;
+    ext->flow_cb = cb;
+    evli_flow_check(stream);
+    return 0;
+}
+
+EVLOOP_API int evl_stream_set_timeouts(evl_stream_t *stream, uint64_t connect_ms, uint64_t read_ms,
+                                       uint64_t write_ms) {
+    evli_stream_ext_t *ext;
+    int err = 0;
+    if (evl_is_closing(EVLI_HANDLE(stream)))
+        return EVL_EINVAL;
+    ext = evli_stream_ext(stream);
+    if (ext == NULL)
+        return EVL_ENOMEM;
+    ext->connect_ns = evli_ms_to_ns(connect_ms);
+    ext->read_ns = evli_ms_to_ns(read_ms);
+    ext->write_ns = evli_ms_to_ns(write_ms);
+    if (stream->priv.read_cb != NULL)
+        err = evli_stream_due(stream, &ext->read_due, ext->read_ns);
+    if (err == 0 && stream->priv.connect_req != NULL)
+        err = evli_stream_due(stream, &ext->write_due, ext->connect_ns);
+    else if (err == 0 && stream->priv.queue_tail != NULL)
+        err = evli_stream_due(stream, &ext->write_due, ext->write_ns);
+    return err;
+}
+
+/* ==== [SECTION] Pump ==== */
+
+/* Bytes are tried on `to` straight from the loop's lent buffer. What it does not take at once is
+ * kept in `rest`, and `from` rests until that is written. */
+static void evli_pump_end(evl_pump_t *req, int status) {
+    if (req->from != NULL && req->from->priv.ext != NULL) {
+        evl_read_stop(req->from);
+        req->from->priv.ext->pump_out = NULL;
+    }
+    if (req->to->priv.ext != NULL)
+        req->to->priv.ext->pump_in = NULL;
+    evli_free(req->priv.rest);
+    req->priv.rest = NULL;
+    req->to->loop->priv.active_reqs--;
+    req->cb(req, status);
+}
+
+static void evli_pump_read(evl_stream_t *from, ssize_t nread, const evl_buf_t *buf);
+
+static void evli_pump_written(evl_write_t *write, int status) {
+    evl_pump_t *req = EVLI_OF(write, evl_pump_t, priv.write);
+    int err = status;
+    req->priv.write.handle = NULL; /* none is under way */
+    if (err == 0) {
+        req->transferred += req->priv.length;
+        err = req->error;
+    }
+    if (err == 0)
+        err = evl_read_start(req->from, NULL, evli_pump_read);
+    if (err != 0)
+        evli_pump_end(req, err);
+}
+
+static void evli_pump_read(evl_stream_t *from, ssize_t nread, const evl_buf_t *buf) {
+    evl_pump_t *req = from->priv.ext->pump_out;
+    evl_buf_t rest = *buf;
+    int n, err;
+    if (nread <= 0) {
+        if (nread != 0)
+            evli_pump_end(req, nread == EVL_EOF ? 0 : (int)nread);
+        return;
+    }
+    rest.len = (size_t)nread;
+    n = evl_try_write(req->to, &rest, 1);
+    if (n < 0 && n != EVL_EAGAIN) {
+        evli_pump_end(req, n);
+        return;
+    }
+    n = n < 0 ? 0 : n;
+    req->transferred += (uint64_t)n;
+    if (n == nread)
+        return;
+    if (req->priv.rest == NULL)
+        req->priv.rest = (char *)evli_malloc(EVLI_LENT_SIZE);
+    err = req->priv.rest == NULL ? (int)EVL_ENOMEM : 0;
+    if (err == 0) {
+        rest.len -= (size_t)n;
+        memcpy(req->priv.rest, rest.base + n, rest.len);
+        rest.base = req->priv.rest;
+        req->priv.length = rest.len;
+        evl_read_stop(from);
+        err = evl_write(&req->priv.write, req->to, &rest, 1, evli_pump_written);
+    }
+    if (err != 0)
+        evli_pump_end(req, err);
+}
+
+EVLOOP_API int evl_pump(evl_pump_t *req, evl_stream_t *from, evl_stream_t *to, evl_pump_cb cb) {
+    int err;
+    if (cb == NULL || from == to || from->loop != to->loop || evl_is_closing(EVLI_HANDLE(from)) ||
+        evl_is_closing(EVLI_HANDLE(to)))
+        return EVL_EINVAL;
+    if (!(to->flags & EVLI_H_WRITABLE))
+        return EVL_EPIPE;
+    if (evli_stream_ext(from) == NULL || evli_stream_ext(to) == NULL)
+        return EVL_ENOMEM;
+    if (from->priv.ext->pump_out != NULL)
+        return EVL_EALREADY;
+    if (to->priv.ext->pump_in != NULL)
+        return EVL_EBUSY;
+    err = evl_read_start(from, NULL, evli_pump_read);
+    if (err != 0)
+        return err;
+    req->type = EVL_PUMP;
+    req->error = 0;
+    req->cb = cb;
+    req->from = from;
+    req->to = to;
+    req->transferred = 0;
+    req->priv.rest = NULL;
+    req->priv.length = 0;
+    req->priv.write.handle = NULL;
+    from->priv.ext->pump_out = req;
+    to->priv.ext->pump_in = req;
+    from->loop->priv.active_reqs++;
+    return 0;
+}
+
+/* A stream with a pump is closed: no further byte is read. */
+static void evli_pump_close(evl_stream_t *stream) {
+    evl_pump_t *in = stream->priv.ext->pump_in;
+    if (in != NULL && in->from != NULL)
+        evl_read_stop(in->from);
+}
+
+/* In the closing phase: ends the pumps of a closed stream, but for one whose last bytes are still
+ * being written to the other, which ends when they are. */
+static int evli_pump_finish(evl_stream_t *stream) {
+    evl_pump_t *out, *in;
+    if (stream->priv.ext == NULL)
+        return 1;
+    out = stream->priv.ext->pump_out;
+    if (out != NULL && out->priv.write.handle != NULL) {
+        out->error = EVL_ECANCELED;
+        out->from = NULL;
+        stream->priv.ext->pump_out = out = NULL;
+    }
+    if (out != NULL)
+        EVLI_CALL(stream->loop, evli_pump_end(out, EVL_ECANCELED));
+    in = stream->priv.ext->pump_in;
+    if (in != NULL && !evli_halted(stream->loop))
+        EVLI_CALL(stream->loop, evli_pump_end(in, EVL_ECANCELED));
+    return !evli_halted(stream->loop);
+}
+
+/* ==== [SECTION] TCP functions ==== */
+
+#define EVLI_TCP_STREAM(tcp) ((evl_stream_t *)(tcp))
+
+/* The length of an address, or 0 if it is neither IPv4 nor IPv6. */
+static socklen_t evli_sockaddr_len(const struct sockaddr *addr) {
+    if (addr == NULL)
+        return 0;
+    if (addr->sa_family == AF_INET)
+        return sizeof(struct sockaddr_in);
+    return addr->sa_family == AF_INET6 ? (socklen_t)sizeof(struct sockaddr_in6) : 0;
+}
+
+/* Makes the socket if there is none. */
+static int evli_tcp_socket(evl_tcp_t *tcp, int domain, uint32_t flags) {
+    int fd, err;
+    if (tcp->priv.io.fd != -1) {
+        tcp->flags |= flags;
+        return 0;
+    }
+    fd = evli_sys_socket(domain, SOCK_STREAM, 0);
+    if (fd < 0)
+        return fd;
+    err = evli_stream_open(EVLI_TCP_STREAM(tcp), fd, flags);
+    if (err != 0)
+        evli_sys_close(fd);
+    return err;
+}
+
+EVLOOP_API int evl_tcp_init_ex(evl_loop_t *loop, evl_tcp_t *tcp, unsigned int flags) {
+    int err, domain = (int)(flags & 0xff);
+    if ((flags & ~0xffu) || (domain != AF_INET && domain != AF_INET6 && domain != AF_UNSPEC))
+        return EVL_EINVAL;
+    evli_stream_init(loop, EVLI_TCP_STREAM(tcp), EVL_TCP);
+    if (domain == AF_UNSPEC)
+        return 0;
+    err = evli_tcp_socket(tcp, domain, 0);
+    if (err != 0)
+        evli_list_remove(&tcp->link);
+    return err;
+}
+
+EVLOOP_API int evl_tcp_init(evl_loop_t *loop, evl_tcp_t *tcp) {
+    return evl_tcp_init_ex(loop, tcp, AF_UNSPEC);
+}
+
+EVLOOP_API int evl_tcp_open(evl_tcp_t *tcp, evl_os_sock_t sock) {
+    int type, err;
+    if (evl_is_closing(EVLI_HANDLE(tcp)))
+        return EVL_EINVAL;
+    if (tcp->priv.io.fd != -1)
+        return EVL_EBUSY;
+    if (tcp->loop->priv.backend->knows(tcp->loop, sock))
+        return EVL_EEXIST;
+    err = evli_sys_getsockopt(sock, SOL_SOCKET, SO_TYPE, &type);
+    if (err == 0)
+        err = evli_sys_nonblock(sock, 1);
+    if (err == 0)
+        err = evli_stream_open(EVLI_TCP_STREAM(tcp), sock,
+                               EVLI_H_READABLE | EVLI_H_WRITABLE | EVLI_H_FOREIGN);
+    if (err == 0)
+        evli_sys_no_sigpipe(sock);
+    return err;
+}
+
+EVLOOP_API int evl_tcp_nodelay(evl_tcp_t *tcp, int enable) {
+    int on = enable != 0, err;
+    if (tcp->priv.io.fd != -1) {
+        err = evli_sys_setsockopt(tcp->priv.io.fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on));
+        if (err != 0)
+            return err;
+    }
+    if (enable)
+        tcp->flags |= EVLI_H_NODELAY;
+    else
+        tcp->flags &= ~(uint32_t)EVLI_H_NODELAY;
+    return 0;
+}
+
+EVLOOP_API int evl_tcp_keepalive_ex(evl_tcp_t *tcp, int enable, unsigned int idle,
+                                    unsigned int intvl, unsigned int cnt) {
+    int err;
+    if (tcp->priv.io.fd != -1) {
+        err = evli_sys_keepalive(tcp->priv.io.fd, enable != 0, idle, intvl, cnt);
+        if (err != 0)
+            return err;
+    }
+    if (enable)
+        tcp->flags |= EVLI_H_KEEPALIVE;
+    else
+        tcp->flags &= ~(uint32_t)EVLI_H_KEEPALIVE;
+    return 0;
+}
+
+EVLOOP_API int evl_tcp_keepalive(evl_tcp_t *tcp, int enable, unsigned int idle) {
+    return evl_tcp_keepalive_ex(tcp, enable, idle, 1, 10);
+}
+
+EVLOOP_API int evl_tcp_simultaneous_accepts(evl_tcp_t *tcp, int enable) {
+    (void)tcp;
+    (void)enable;
+    return 0;
+}
+
+#if defined(__linux__) || defined(__DragonFly__)
+
+static int evli_sys_reuseport(int fd) {
+    int on = 1;
+    return evli_sys_setsockopt(fd, SOL_SOCKET, SO_REUSEPORT, &on, sizeof(on));
+}
+
+#elif defined(__FreeBSD__) && defined(SO_REUSEPORT_LB)
+
+static int evli_sys_reuseport(int fd) {
+    int on = 1;
+    return evli_sys_setsockopt(fd, SOL_SOCKET, SO_REUSEPORT_LB, &on, sizeof(on));
+}
+
+#else
+
+/* SO_REUSEPORT there lets the last socket take all: not what is asked for. */
+static int evli_sys_reuseport(int fd) {
+    (void)fd;
+    return EVL_ENOTSUP;
+}
+
+#endif
+
+EVLOOP_API int evl_tcp_bind(evl_tcp_t *tcp, const struct sockaddr *addr, unsigned int flags) {
+    socklen_t len = evli_sockaddr_len(addr);
+    int fault, err, on = 1, only6 = (flags & EVL_TCP_IPV6ONLY) != 0;
+    if (len == 0 || (flags & ~(unsigned)(EVL_TCP_IPV6ONLY | EVL_TCP_REUSEPORT)) ||
+        evl_is_closing(EVLI_HANDLE(tcp)) || (only6 && addr->sa_family != AF_INET6))
+        return EVL_EINVAL;
+    err = evli_tcp_socket(tcp, addr->sa_family, 0);
+    if (err == 0)
+        err = evli_sys_setsockopt(tcp->priv.io.fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof(on));
+    if (err == 0 && (flags & EVL_TCP_REUSEPORT))
+        err = evli_sys_reuseport(tcp->priv.io.fd);
+    if (err == 0 && addr->sa_family == AF_INET6)
+        err =
+            evli_sys_setsockopt(tcp->priv.io.fd, IPPROTO_IPV6, IPV6_V6ONLY, &only6, sizeof(only6));
+    if (err != 0)
+        return err;
+    fault = EVLOOP_FAULT("bind");
+    if ((fault ? evli_fail(fault) : bind(tcp->priv.io.fd, addr, len)) != 0) {
+        if (errno == EAFNOSUPPORT) /* how the BSDs report an address of the other family */
+            return EVL_EINVAL;
+        if (errno != EADDRINUSE)
+            return -errno;
+        tcp->priv.io.error = EVL_EADDRINUSE;
+    } else {
+        tcp->priv.io.error = 0;
+    }
+    tcp->flags |= EVLI_H_BOUND;
+    return 0;
+}
+
+/* An address that needs the number of the link it belongs to, and has none: any link must do. */
+static int evli_is_link_local(const struct sockaddr *addr) {
+    const struct sockaddr_in6 *addr6 = (const struct sockaddr_in6 *)(const void *)addr;
+    return addr->sa_family == AF_INET6 && IN6_IS_ADDR_LINKLOCAL(&addr6->sin6_addr);
+}
+
+static uint32_t evli_link_local_scope(void) {
+    struct ifaddrs *all, *one;
+    uint32_t scope = 0;
+    if (getifaddrs(&all) != 0)
+        return 0;
+    for (one = all; one != NULL && scope == 0; one = one->ifa_next)
+        if (one->ifa_addr != NULL && evli_is_link_local(one->ifa_addr))
+            scope = ((struct sockaddr_in6 *)(void *)one->ifa_addr)->sin6_scope_id;
+    freeifaddrs(all);
+    return scope;
+}
+
+/* Starts connecting. Returns 0 also when a refusal is told at once: that waits in io.error. */
+static int evli_sys_connect(evl_tcp_t *tcp, const struct sockaddr *addr, socklen_t len) {
+    struct sockaddr_in6 scoped;
+    int r, fault;
+    if (evli_is_link_local(addr)) {
+        memcpy(&scoped, addr, sizeof(scoped));
+        if (scoped.sin6_scope_id == 0)
+            scoped.sin6_scope_id = evli_link_local_scope();
+        addr = (const struct sockaddr *)&scoped;
+    }
+    fault = EVLOOP_FAULT("connect");
+    r = fault ? evli_fail(fault) : connect(tcp->priv.io.fd, addr, len);
+    if (r == 0 || errno == EINPROGRESS || errno == EINTR) /* EINTR: it goes on by itself */
+        return 0;
+    if (errno != ECONNREFUSED)
+        return -errno;
+    tcp->priv.io.error = EVL_ECONNREFUSED;
+    return 0;
+}
+
+EVLOOP_API int evl_tcp_connect(evl_connect_t *req, evl_tcp_t *tcp, const struct sockaddr *addr,
+                               evl_connect_cb cb) {
+    socklen_t len = evli_sockaddr_len(addr);
+    evli_io_t *io = &tcp->priv.io;
+    int err = 0;
+    if (len == 0 || evl_is_closing(EVLI_HANDLE(tcp)) || (tcp->flags & EVLI_H_LISTENING))
+        return EVL_EINVAL;
+    if (tcp->priv.connect_req != NULL)
+        return EVL_EALREADY;
+    if (io->error == 0) /* else a bind's failure is what the connect will report */
+        err = evli_tcp_socket(tcp, addr->sa_family, 0);
+    if (err == 0 && tcp->priv.ext != NULL)
+        err = evli_stream_due(EVLI_TCP_STREAM(tcp), &tcp->priv.ext->write_due,
+                              tcp->priv.ext->connect_ns);
+    if (err == 0 && io->error == 0)
+        err = evli_sys_connect(tcp, addr, len);
+    /* What the socket was ready for before it connected says nothing. */
+    io->ready &= (uint8_t) ~(EVLI_OUT | EVLI_HUP | EVLI_ERR);
+    if (err == 0 && io->error != 0)
+        evli_io_feed(tcp->loop, io);
+    else if (err == 0)
+        err = evli_io_want(tcp->loop, io, io->want | EVLI_OUT);
+    if (err != 0) {
+        if (tcp->priv.ext != NULL)
+            evli_due_stop(tcp->loop, &tcp->priv.ext->write_due);
+        return err;
+    }
+    req->type = EVL_CONNECT;
+    req->error = 0;
+    req->cb = cb;
+    req->handle = EVLI_TCP_STREAM(tcp);
+    tcp->priv.connect_req = req;
+    tcp->flags |= EVLI_H_READABLE | EVLI_H_WRITABLE;
+    tcp->loop->priv.active_reqs++;
+    return 0;
+}
+
+typedef int (*evli_name_fn)(int fd, struct sockaddr *name, socklen_t *len);
+
+static int evli_tcp_name(const evl_tcp_t *tcp, evli_name_fn name_fn, struct sockaddr *name,
+                         int *namelen) {
+    socklen_t len;
+    if (name == NULL || namelen == NULL || *namelen < 0)
+        return EVL_EINVAL;
+    if (tcp->priv.io.error != 0)
+        return tcp->priv.io.error;
+    if (tcp->priv.io.fd < 0)
+        return EVL_EBADF;
+    len = (socklen_t)*namelen;
+    if (name_fn(tcp->priv.io.fd, name, &len) != 0)
+        return -errno;
+    *namelen = (int)len;
+    return 0;
+}
+
+EVLOOP_API int evl_tcp_getsockname(const evl_tcp_t *tcp, struct sockaddr *name, int *namelen) {
+    return evli_tcp_name(tcp, getsockname, name, namelen);
+}
+
+EVLOOP_API int evl_tcp_getpeername(const evl_tcp_t *tcp, struct sockaddr *name, int *namelen) {
+    return evli_tcp_name(tcp, getpeername, name, namelen);
+}
+
+EVLOOP_API int evl_tcp_close_reset(evl_tcp_t *tcp, evl_close_cb close_cb) {
+    struct linger linger;
+    int err;
+    if (tcp->flags & EVLI_H_SHUTTING)
+        return EVL_EINVAL;
+    if (tcp->priv.io.fd < 0)
+        return EVL_EBADF;
+    linger.l_onoff = 1;
+    linger.l_linger = 0;
+    err = evli_sys_setsockopt(tcp->priv.io.fd, SOL_SOCKET, SO_LINGER, &linger, sizeof(linger));
+    if (err != 0 && err != EVL_EINVAL) /* macOS: the peer has shut it down already */
+        return err;
+    evl_close(EVLI_HANDLE(tcp), close_cb);
+    return 0;
+}
+
+static int evli_tcp_listen(evl_stream_t *stream, int backlog, evl_connection_cb cb) {
+    int err = stream->priv.io.error;
+    if (err == 0)
+        err = evli_tcp_socket((evl_tcp_t *)(void *)stream, AF_INET, 0);
+    if (err == 0)
+        err = evli_stream_listen(stream, backlog, cb);
+    return err;
+}
+
+#endif /* EVLI_HAVE_STREAMS */
+
+/* ==== [SECTION] Poll functions ==== */
+
+#define EVLI_POLL_EVENTS (EVL_READABLE | EVL_WRITABLE | EVL_DISCONNECT | EVL_PRIORITIZED)
+
+EVLOOP_API int evl_poll_init(evl_loop_t *loop, evl_poll_t *poll, int fd) {
+    struct stat file;
+    int err;
+    if (loop->priv.backend->knows(loop, fd))
+        return EVL_EEXIST;
+    if (fstat(fd, &file) != 0)
+        return -errno;
+    if (S_ISREG(file.st_mode) || S_ISDIR(file.st_mode)) /* always ready: nothing to wait for */
+        return EVL_EPERM;
+    err = evli_sys_nonblock_any(fd);
+    if (err != 0)
+        return err;
+    evli_handle_init(loop, EVLI_HANDLE(poll), EVL_POLL);
+    evli_io_init(&poll->priv.io, EVLI_IO_POLL, fd);
+    poll->priv.cb = NULL;
+    return 0;
+}
+
+EVLOOP_API int evl_poll_init_socket(evl_loop_t *loop, evl_poll_t *poll, evl_os_sock_t socket) {
+    return evl_poll_init(loop, poll, socket);
+}
+
+EVLOOP_API int evl_poll_stop(evl_poll_t *poll) {
+    evli_io_forget(poll->loop, &poll->priv.io, 0);
+    evli_handle_stop(EVLI_HANDLE(poll));
+    return 0;
+}
+
+EVLOOP_API int evl_poll_start(evl_poll_t *poll, int events, evl_poll_cb cb) {
+    int err;
+    if ((events & ~EVLI_POLL_EVENTS) || evl_is_closing(EVLI_HANDLE(poll)) ||
+        (events != 0 && cb == NULL))
+        return EVL_EINVAL;
+    if (events == 0)
+        return evl_poll_stop(poll);
+    err = evli_io_want(poll->loop, &poll->priv.io, (unsigned)events);
+    if (err != 0)
+        return err;
+    poll->priv.cb = cb;
+    evli_handle_start(EVLI_HANDLE(poll));
+    return 0;
+}
+
+static void evli_poll_run(evl_loop_t *loop, evli_io_t *io) {
+    evl_poll_t *poll = EVLI_OF(io, evl_poll_t, priv.io);
+    int events = io->ready & io->want & EVLI_POLL_EVENTS;
+    int failed = io->ready & EVLI_ERR;
+    io->ready = 0;
+    if (failed) {
+        evl_poll_stop(poll);
+        EVLI_CALL(loop, poll->priv.cb(poll, EVL_EBADF, 0));
+    } else if (events != 0) {
+        EVLI_CALL(loop, poll->priv.cb(poll, 0, events));
+    }
+}
+
+static evli_io_t *evli_poll_io(evl_handle_t *handle) {
+    return &((evl_poll_t *)handle)->priv.io;
+}
+
+static void evli_poll_close(evl_handle_t *handle) {
+    evl_poll_stop((evl_poll_t *)handle);
+}
+
+/* ==== [SECTION] Address functions ==== */
+
+EVLOOP_API int evl_inet_pton(int af, const char *src, void *dst) {
+    if (src == NULL || dst == NULL)
+        return EVL_EINVAL;
+    if (af != AF_INET && af != AF_INET6)
+        return EVL_EAFNOSUPPORT;
+    return inet_pton(af, src, dst) == 1 ? 0 : (int)EVL_EINVAL;
+}
+
+EVLOOP_API int evl_inet_ntop(int af, const void *src, char *dst, size_t size) {
+    char text[INET6_ADDRSTRLEN];
+    if (src == NULL || dst == NULL)
+        return EVL_EINVAL;
+    if (af != AF_INET && af != AF_INET6)
+        return EVL_EAFNOSUPPORT;
+    if (inet_ntop(af, src, text, sizeof(text)) == NULL)
+        return -errno;
+    if (strlen(text) >= size)
+        return EVL_ENOSPC;
+    memcpy(dst, text, strlen(text) + 1);
+    return 0;
+}
+
+EVLOOP_API int evl_ip4_addr(const char *ip, int port, struct sockaddr_in *addr) {
+    if (addr == NULL)
+        return EVL_EINVAL;
+    memset(addr, 0, sizeof(*addr));
+    addr->sin_family = AF_INET;
+    addr->sin_port = htons((uint16_t)port);
+    return evl_inet_pton(AF_INET, ip, &addr->sin_addr);
+}
+
+EVLOOP_API int evl_ip6_addr(const char *ip, int port, struct sockaddr_in6 *addr) {
+    char text[INET6_ADDRSTRLEN];
+    const char *scope;
+    size_t len;
+    if (ip == NULL || addr == NULL)
+        return EVL_EINVAL;
+    memset(addr, 0, sizeof(*addr));
+    addr->sin6_family = AF_INET6;
+    addr->sin6_port = htons((uint16_t)port);
+    scope = strchr(ip, '%');
+    len = scope == NULL ? strlen(ip) : (size_t)(scope - ip);
+    if (len >= sizeof(text))
+        return EVL_EINVAL;
+    memcpy(text, ip, len);
+    text[len] = '\0';
+    if (scope != NULL)
+        addr->sin6_scope_id = if_nametoindex(scope + 1);
+    return evl_inet_pton(AF_INET6, text, &addr->sin6_addr);
+}
+
+EVLOOP_API int evl_ip4_name(const struct sockaddr_in *src, char *dst, size_t size) {
+    return evl_inet_ntop(AF_INET, &src->sin_addr, dst, size);
+}
+
+EVLOOP_API int evl_ip6_name(const struct sockaddr_in6 *src, char *dst, size_t size) {
+    return evl_inet_ntop(AF_INET6, &src->sin6_addr, dst, size);
+}
+
+EVLOOP_API int evl_ip_name(const struct sockaddr *src, char *dst, size_t size) {
+    if (src->sa_family == AF_INET)
+        return evl_ip4_name((const struct sockaddr_in *)(const void *)src, dst, size);
+    if (src->sa_family == AF_INET6)
+        return evl_ip6_name((const struct sockaddr_in6 *)(const void *)src, dst, size);
+    return EVL_EAFNOSUPPORT;
+}
+
+/* ==== [SECTION] Dispatch tables ==== */
+
+/* Where the core calls upwards: by kind of io and deadline, and by type of handle. */
+static const evli_io_fn evli_io_functions[EVLI_IO_KINDS] = {
+#if EVLI_HAVE_STREAMS
+    evli_stream_run,
+    evli_listener_run,
+#else
+    NULL,
+    NULL,
+#endif
+    evli_poll_run,
+};
+
+static const evli_due_fn evli_due_functions[EVLI_DUE_KINDS] = {
+    evli_timer_fire,   evli_task_fire,
+#if EVLI_HAVE_STREAMS
+    evli_read_timeout, evli_write_timeout, evli_accept_retry,
+#endif
+};
+
+#define EVLI_NO_TYPE                                                                               \
+    { (size_t) - 1, NULL, NULL, NULL, NULL }
+
+static const evli_handle_type_t evli_handle_types[EVL_HANDLE_TYPE_MAX + 1] = {
+    EVLI_NO_TYPE, /* unknown */
+    {sizeof(evl_async_t), evli_async_close, NULL, NULL, NULL},
+    {sizeof(evl_check_t), evli_watcher_close, NULL, NULL, NULL},
+    EVLI_NO_TYPE, /* fs_event */
+    EVLI_NO_TYPE, /* fs_poll */
+    {sizeof(evl_handle_t), NULL, NULL, NULL, NULL},
+    {sizeof(evl_idle_t), evli_watcher_close, NULL, NULL, NULL},
+    EVLI_NO_TYPE, /* pipe */
+    {sizeof(evl_poll_t), evli_poll_close, NULL, evli_poll_io, NULL},
+    {sizeof(evl_prepare_t), evli_watcher_close, NULL, NULL, NULL},
+    EVLI_NO_TYPE, /* process */
+#if EVLI_HAVE_STREAMS
+    {sizeof(evl_stream_t), NULL, NULL, NULL, NULL},
+    {sizeof(evl_tcp_t), evli_stream_close, evli_stream_finish, evli_stream_io, evli_tcp_listen},
+#else
+    EVLI_NO_TYPE, /* stream */
+    EVLI_NO_TYPE, /* tcp */
+#endif
+    {sizeof(evl_timer_t), evli_timer_close, NULL, NULL, NULL},
+    EVLI_NO_TYPE, /* tty */
+    EVLI_NO_TYPE, /* udp */
+    EVLI_NO_TYPE, /* signal */
+    EVLI_NO_TYPE, /* file */
+    EVLI_NO_TYPE, /* what is no type */
+};
+
+static evli_io_fn evli_io_function(unsigned kind) {
+    return evli_io_functions[kind];
+}
+
+static evli_due_fn evli_due_function(unsigned kind) {
+    return evli_due_functions[kind];
+}
+
+static const evli_handle_type_t *evli_handle_type_of(evl_handle_type type) {
+    return &evli_handle_types[(unsigned)type < EVL_HANDLE_TYPE_MAX ? type : EVL_HANDLE_TYPE_MAX];
+}
+
+#ifdef __cplusplus
+} /* extern "C" */
+#endif
+
+#endif /* EVLOOP_IMPLEMENTATION */
+
+/* ==== [SECTION] libuv names ==== */
+
+/* A program written for libuv compiles as it is with a uv.h of two lines:
+ *
+ *     #define EVLOOP_UV_NAMES
+ *     #include "evloop.h"
+ */
+#if defined(EVLOOP_UV_NAMES) && !defined(UV_H)
+#define UV_H
+
+#if !defined(_WIN32)
+#include <netdb.h> /* what programs rely on uv.h to bring */
+#include <netinet/tcp.h>
+#include <arpa/inet.h>
+#include <fcntl.h>
+#include <sys/stat.h>
+#include <termios.h>
+#include <pwd.h>
+#include <dirent.h>
+#endif
+
+#define UV_EXTERN EVLOOP_API
+
+/* Types. */
+#define uv_async_t          evl_async_t
+#define uv_barrier_t        evl_barrier_t
+#define uv_buf_t            evl_buf_t
+#define uv_check_t          evl_check_t
+#define uv_cond_t           evl_cond_t
+#define uv_connect_t        evl_connect_t
+#define uv_errno_t          evl_errno_t
+#define uv_handle_t         evl_handle_t
+#define uv_idle_t           evl_idle_t
+#define uv_key_t            evl_key_t
+#define uv_loop_t           evl_loop_t
+#define uv_metrics_t        evl_metrics_t
+#define uv_mutex_t          evl_mutex_t
+#define uv_once_t           evl_once_t
+#define uv_os_fd_t          evl_os_fd_t
+#define uv_os_sock_t        evl_os_sock_t
+#define uv_pid_t            evl_pid_t
+#define uv_poll_t           evl_poll_t
+#define uv_prepare_t        evl_prepare_t
+#define uv_req_t            evl_req_t
+#define uv_rwlock_t         evl_rwlock_t
+#define uv_sem_t            evl_sem_t
+#define uv_shutdown_t       evl_shutdown_t
+#define uv_stream_t         evl_stream_t
+#define uv_tcp_t            evl_tcp_t
+#define uv_thread_options_t evl_thread_options_t
+#define uv_thread_t         evl_thread_t
+#define uv_timer_t          evl_timer_t
+#define uv_timespec64_t     evl_timespec64_t
+#define uv_write_t          evl_write_t
+#define uv_file             evl_file
+#define uv_handle_type      evl_handle_type
+#define uv_req_type         evl_req_type
+#define uv_run_mode         evl_run_mode
+#define uv_loop_option      evl_loop_option
+#define uv_clock_id         evl_clock_id
+#define uv_thread_cb        evl_thread_cb
+#define uv_malloc_func      evl_malloc_func
+#define uv_realloc_func     evl_realloc_func
+#define uv_calloc_func      evl_calloc_func
+#define uv_free_func        evl_free_func
+#define uv_alloc_cb         evl_alloc_cb
+#define uv_async_cb         evl_async_cb
+#define uv_check_cb         evl_check_cb
+#define uv_close_cb         evl_close_cb
+#define uv_connect_cb       evl_connect_cb
+#define uv_connection_cb    evl_connection_cb
+#define uv_idle_cb          evl_idle_cb
+#define uv_poll_cb          evl_poll_cb
+#define uv_prepare_cb       evl_prepare_cb
+#define uv_read_cb          evl_read_cb
+#define uv_shutdown_cb      evl_shutdown_cb
+#define uv_timer_cb         evl_timer_cb
+#define uv_walk_cb          evl_walk_cb
+#define uv_write_cb         evl_write_cb
+#define uv_async_s          evl_async_s
+#define uv_check_s          evl_check_s
+#define uv_connect_s        evl_connect_s
+#define uv_handle_s         evl_handle_s
+#define uv_idle_s           evl_idle_s
+#define uv_loop_s           evl_loop_s
+#define uv_poll_s           evl_poll_s
+#define uv_prepare_s        evl_prepare_s
+#define uv_req_s            evl_req_s
+#define uv_shutdown_s       evl_shutdown_s
+#define uv_stream_s         evl_stream_s
+#define uv_tcp_s            evl_tcp_s
+#define uv_timer_s          evl_timer_s
+#define uv_write_s          evl_write_s
+#define uv_metrics_s        evl_metrics_s
+#define uv_thread_options_s evl_thread_options_s
+#define uv_poll_event       evl_poll_event
+#define uv_tcp_flags        evl_tcp_flags
+
+/* Functions. */
+#define uv_accept                      evl_accept
+#define uv_async_init                  evl_async_init
+#define uv_async_send                  evl_async_send
+#define uv_backend_fd                  evl_backend_fd
+#define uv_backend_timeout             evl_backend_timeout
+#define uv_barrier_destroy             evl_barrier_destroy
+#define uv_barrier_init                evl_barrier_init
+#define uv_barrier_wait                evl_barrier_wait
+#define uv_buf_init                    evl_buf_init
+#define uv_check_init                  evl_check_init
+#define uv_check_start                 evl_check_start
+#define uv_check_stop                  evl_check_stop
+#define uv_clock_gettime               evl_clock_gettime
+#define uv_close                       evl_close
+#define uv_cond_broadcast              evl_cond_broadcast
+#define uv_cond_destroy                evl_cond_destroy
+#define uv_cond_init                   evl_cond_init
+#define uv_cond_signal                 evl_cond_signal
+#define uv_cond_timedwait              evl_cond_timedwait
+#define uv_cond_wait                   evl_cond_wait
+#define uv_default_loop                evl_default_loop
+#define uv_err_name                    evl_err_name
+#define uv_err_name_r                  evl_err_name_r
+#define uv_fileno                      evl_fileno
+#define uv_handle_get_data             evl_handle_get_data
+#define uv_handle_get_loop             evl_handle_get_loop
+#define uv_handle_get_type             evl_handle_get_type
+#define uv_handle_set_data             evl_handle_set_data
+#define uv_handle_size                 evl_handle_size
+#define uv_handle_type_name            evl_handle_type_name
+#define uv_has_ref                     evl_has_ref
+#define uv_hrtime                      evl_hrtime
+#define uv_idle_init                   evl_idle_init
+#define uv_idle_start                  evl_idle_start
+#define uv_idle_stop                   evl_idle_stop
+#define uv_inet_ntop                   evl_inet_ntop
+#define uv_inet_pton                   evl_inet_pton
+#define uv_ip4_addr                    evl_ip4_addr
+#define uv_ip4_name                    evl_ip4_name
+#define uv_ip6_addr                    evl_ip6_addr
+#define uv_ip6_name                    evl_ip6_name
+#define uv_ip_name                     evl_ip_name
+#define uv_is_active                   evl_is_active
+#define uv_is_closing                  evl_is_closing
+#define uv_is_readable                 evl_is_readable
+#define uv_is_writable                 evl_is_writable
+#define uv_key_create                  evl_key_create
+#define uv_key_delete                  evl_key_delete
+#define uv_key_get                     evl_key_get
+#define uv_key_set                     evl_key_set
+#define uv_library_shutdown            evl_library_shutdown
+#define uv_listen                      evl_listen
+#define uv_loop_alive                  evl_loop_alive
+#define uv_loop_close                  evl_loop_close
+#define uv_loop_configure              evl_loop_configure
+#define uv_loop_delete                 evl_loop_delete
+#define uv_loop_fork                   evl_loop_fork
+#define uv_loop_get_data               evl_loop_get_data
+#define uv_loop_init                   evl_loop_init
+#define uv_loop_new                    evl_loop_new
+#define uv_loop_set_data               evl_loop_set_data
+#define uv_loop_size                   evl_loop_size
+#define uv_metrics_idle_time           evl_metrics_idle_time
+#define uv_metrics_info                evl_metrics_info
+#define uv_mutex_destroy               evl_mutex_destroy
+#define uv_mutex_init                  evl_mutex_init
+#define uv_mutex_init_recursive        evl_mutex_init_recursive
+#define uv_mutex_lock                  evl_mutex_lock
+#define uv_mutex_trylock               evl_mutex_trylock
+#define uv_mutex_unlock                evl_mutex_unlock
+#define uv_now                         evl_now
+#define uv_once                        evl_once
+#define uv_pipe                        evl_pipe
+#define uv_poll_init                   evl_poll_init
+#define uv_poll_init_socket            evl_poll_init_socket
+#define uv_poll_start                  evl_poll_start
+#define uv_poll_stop                   evl_poll_stop
+#define uv_prepare_init                evl_prepare_init
+#define uv_prepare_start               evl_prepare_start
+#define uv_prepare_stop                evl_prepare_stop
+#define uv_print_active_handles        evl_print_active_handles
+#define uv_print_all_handles           evl_print_all_handles
+#define uv_read_start                  evl_read_start
+#define uv_read_stop                   evl_read_stop
+#define uv_recv_buffer_size            evl_recv_buffer_size
+#define uv_ref                         evl_ref
+#define uv_replace_allocator           evl_replace_allocator
+#define uv_req_get_data                evl_req_get_data
+#define uv_req_get_type                evl_req_get_type
+#define uv_req_set_data                evl_req_set_data
+#define uv_req_size                    evl_req_size
+#define uv_req_type_name               evl_req_type_name
+#define uv_run                         evl_run
+#define uv_rwlock_destroy              evl_rwlock_destroy
+#define uv_rwlock_init                 evl_rwlock_init
+#define uv_rwlock_rdlock               evl_rwlock_rdlock
+#define uv_rwlock_rdunlock             evl_rwlock_rdunlock
+#define uv_rwlock_tryrdlock            evl_rwlock_tryrdlock
+#define uv_rwlock_trywrlock            evl_rwlock_trywrlock
+#define uv_rwlock_wrlock               evl_rwlock_wrlock
+#define uv_rwlock_wrunlock             evl_rwlock_wrunlock
+#define uv_sem_destroy                 evl_sem_destroy
+#define uv_sem_init                    evl_sem_init
+#define uv_sem_post                    evl_sem_post
+#define uv_sem_trywait                 evl_sem_trywait
+#define uv_sem_wait                    evl_sem_wait
+#define uv_send_buffer_size            evl_send_buffer_size
+#define uv_shutdown                    evl_shutdown
+#define uv_sleep                       evl_sleep
+#define uv_socketpair                  evl_socketpair
+#define uv_stop                        evl_stop
+#define uv_stream_get_write_queue_size evl_stream_get_write_queue_size
+#define uv_stream_set_blocking         evl_stream_set_blocking
+#define uv_strerror                    evl_strerror
+#define uv_strerror_r                  evl_strerror_r
+#define uv_tcp_bind                    evl_tcp_bind
+#define uv_tcp_close_reset             evl_tcp_close_reset
+#define uv_tcp_connect                 evl_tcp_connect
+#define uv_tcp_getpeername             evl_tcp_getpeername
+#define uv_tcp_getsockname             evl_tcp_getsockname
+#define uv_tcp_init                    evl_tcp_init
+#define uv_tcp_init_ex                 evl_tcp_init_ex
+#define uv_tcp_keepalive               evl_tcp_keepalive
+#define uv_tcp_keepalive_ex            evl_tcp_keepalive_ex
+#define uv_tcp_nodelay                 evl_tcp_nodelay
+#define uv_tcp_open                    evl_tcp_open
+#define uv_tcp_simultaneous_accepts    evl_tcp_simultaneous_accepts
+#define uv_thread_create               evl_thread_create
+#define uv_thread_create_ex            evl_thread_create_ex
+#define uv_thread_detach               evl_thread_detach
+#define uv_thread_equal                evl_thread_equal
+#define uv_thread_join                 evl_thread_join
+#define uv_thread_self                 evl_thread_self
+#define uv_timer_again                 evl_timer_again
+#define uv_timer_get_due_in            evl_timer_get_due_in
+#define uv_timer_get_repeat            evl_timer_get_repeat
+#define uv_timer_init                  evl_timer_init
+#define uv_timer_set_repeat            evl_timer_set_repeat
+#define uv_timer_start                 evl_timer_start
+#define uv_timer_stop                  evl_timer_stop
+#define uv_translate_sys_error         evl_translate_sys_error
+#define uv_try_write                   evl_try_write
+#define uv_try_write2                  evl_try_write2
+#define uv_unref                       evl_unref
+#define uv_update_time                 evl_update_time
+#define uv_version                     evl_version
+#define uv_version_string              evl_version_string
+#define uv_walk                        evl_walk
+#define uv_write                       evl_write
+#define uv_write2                      evl_write2
+
+/* Constants. */
+#define UV_RUN_DEFAULT              EVL_RUN_DEFAULT
+#define UV_EPIPE                    EVL_EPIPE
+#define UV_VERSION_MAJOR            EVL_VERSION_MAJOR
+#define UV_VERSION_MINOR            EVL_VERSION_MINOR
+#define UV_VERSION_PATCH            EVL_VERSION_PATCH
+#define UV_VERSION_IS_RELEASE       EVL_VERSION_IS_RELEASE
+#define UV_VERSION_SUFFIX           EVL_VERSION_SUFFIX
+#define UV_VERSION_HEX              EVL_VERSION_HEX
+#define UV_EINVAL                   EVL_EINVAL
+#define UV_CLOCK_MONOTONIC          EVL_CLOCK_MONOTONIC
+#define UV_CLOCK_REALTIME           EVL_CLOCK_REALTIME
+#define UV_EFAULT                   EVL_EFAULT
+#define UV_EAI_ADDRFAMILY           EVL_EAI_ADDRFAMILY
+#define UV_EAI_AGAIN                EVL_EAI_AGAIN
+#define UV_EAI_BADFLAGS             EVL_EAI_BADFLAGS
+#define UV_EAI_BADHINTS             EVL_EAI_BADHINTS
+#define UV_EAI_CANCELED             EVL_EAI_CANCELED
+#define UV_EAI_FAIL                 EVL_EAI_FAIL
+#define UV_EAI_FAMILY               EVL_EAI_FAMILY
+#define UV_EAI_MEMORY               EVL_EAI_MEMORY
+#define UV_EAI_NODATA               EVL_EAI_NODATA
+#define UV_EAI_NONAME               EVL_EAI_NONAME
+#define UV_EAI_OVERFLOW             EVL_EAI_OVERFLOW
+#define UV_EAI_PROTOCOL             EVL_EAI_PROTOCOL
+#define UV_EAI_SERVICE              EVL_EAI_SERVICE
+#define UV_EAI_SOCKTYPE             EVL_EAI_SOCKTYPE
+#define UV_UNKNOWN                  EVL_UNKNOWN
+#define UV_EOF                      EVL_EOF
+#define UV_E2BIG                    EVL_E2BIG
+#define UV_EACCES                   EVL_EACCES
+#define UV_EADDRINUSE               EVL_EADDRINUSE
+#define UV_EADDRNOTAVAIL            EVL_EADDRNOTAVAIL
+#define UV_EAFNOSUPPORT             EVL_EAFNOSUPPORT
+#define UV_EAGAIN                   EVL_EAGAIN
+#define UV_EALREADY                 EVL_EALREADY
+#define UV_EBADF                    EVL_EBADF
+#define UV_EBUSY                    EVL_EBUSY
+#define UV_ECANCELED                EVL_ECANCELED
+#define UV_ECONNABORTED             EVL_ECONNABORTED
+#define UV_ECONNREFUSED             EVL_ECONNREFUSED
+#define UV_ECONNRESET               EVL_ECONNRESET
+#define UV_EDESTADDRREQ             EVL_EDESTADDRREQ
+#define UV_EEXIST                   EVL_EEXIST
+#define UV_EFBIG                    EVL_EFBIG
+#define UV_EHOSTUNREACH             EVL_EHOSTUNREACH
+#define UV_EINTR                    EVL_EINTR
+#define UV_EIO                      EVL_EIO
+#define UV_EISCONN                  EVL_EISCONN
+#define UV_EISDIR                   EVL_EISDIR
+#define UV_ELOOP                    EVL_ELOOP
+#define UV_EMFILE                   EVL_EMFILE
+#define UV_EMSGSIZE                 EVL_EMSGSIZE
+#define UV_ENAMETOOLONG             EVL_ENAMETOOLONG
+#define UV_ENETDOWN                 EVL_ENETDOWN
+#define UV_ENETUNREACH              EVL_ENETUNREACH
+#define UV_ENFILE                   EVL_ENFILE
+#define UV_ENOBUFS                  EVL_ENOBUFS
+#define UV_ENODEV                   EVL_ENODEV
+#define UV_ENOENT                   EVL_ENOENT
+#define UV_ENOMEM                   EVL_ENOMEM
+#define UV_ENOPROTOOPT              EVL_ENOPROTOOPT
+#define UV_ENOSPC                   EVL_ENOSPC
+#define UV_ENOSYS                   EVL_ENOSYS
+#define UV_ENOTCONN                 EVL_ENOTCONN
+#define UV_ENOTDIR                  EVL_ENOTDIR
+#define UV_ENOTEMPTY                EVL_ENOTEMPTY
+#define UV_ENOTSOCK                 EVL_ENOTSOCK
+#define UV_ENOTSUP                  EVL_ENOTSUP
+#define UV_EOVERFLOW                EVL_EOVERFLOW
+#define UV_EPERM                    EVL_EPERM
+#define UV_EPROTO                   EVL_EPROTO
+#define UV_EPROTONOSUPPORT          EVL_EPROTONOSUPPORT
+#define UV_EPROTOTYPE               EVL_EPROTOTYPE
+#define UV_ERANGE                   EVL_ERANGE
+#define UV_EROFS                    EVL_EROFS
+#define UV_ESHUTDOWN                EVL_ESHUTDOWN
+#define UV_ESPIPE                   EVL_ESPIPE
+#define UV_ESRCH                    EVL_ESRCH
+#define UV_ETIMEDOUT                EVL_ETIMEDOUT
+#define UV_ETXTBSY                  EVL_ETXTBSY
+#define UV_EXDEV                    EVL_EXDEV
+#define UV_ENXIO                    EVL_ENXIO
+#define UV_EMLINK                   EVL_EMLINK
+#define UV_ENOTTY                   EVL_ENOTTY
+#define UV_EILSEQ                   EVL_EILSEQ
+#define UV_ENOEXEC                  EVL_ENOEXEC
+#define UV_ECHARSET                 EVL_ECHARSET
+#define UV_ENONET                   EVL_ENONET
+#define UV_EREMOTEIO                EVL_EREMOTEIO
+#define UV_EFTYPE                   EVL_EFTYPE
+#define UV_EHOSTDOWN                EVL_EHOSTDOWN
+#define UV_ESOCKTNOSUPPORT          EVL_ESOCKTNOSUPPORT
+#define UV_ENODATA                  EVL_ENODATA
+#define UV_EUNATCH                  EVL_EUNATCH
+#define UV_ERRNO_MAX                EVL_ERRNO_MAX
+#define UV_RUN_ONCE                 EVL_RUN_ONCE
+#define UV_RUN_NOWAIT               EVL_RUN_NOWAIT
+#define UV_LOOP_BLOCK_SIGNAL        EVL_LOOP_BLOCK_SIGNAL
+#define UV_METRICS_IDLE_TIME        EVL_METRICS_IDLE_TIME
+#define UV_LOOP_USE_IO_URING_SQPOLL EVL_LOOP_USE_IO_URING_SQPOLL
+#define UV_UNKNOWN_HANDLE           EVL_UNKNOWN_HANDLE
+#define UV_FILE                     EVL_FILE
+#define UV_HANDLE_TYPE_MAX          EVL_HANDLE_TYPE_MAX
+#define UV_UNKNOWN_REQ              EVL_UNKNOWN_REQ
+#define UV_REQ_TYPE_MAX             EVL_REQ_TYPE_MAX
+#define UV_TCP_IPV6ONLY             EVL_TCP_IPV6ONLY
+#define UV_TCP_REUSEPORT            EVL_TCP_REUSEPORT
+#define UV_NONBLOCK_PIPE            EVL_NONBLOCK_PIPE
+#define UV_READABLE                 EVL_READABLE
+#define UV_WRITABLE                 EVL_WRITABLE
+#define UV_DISCONNECT               EVL_DISCONNECT
+#define UV_PRIORITIZED              EVL_PRIORITIZED
+#define UV_ONCE_INIT                EVL_ONCE_INIT
+#define UV_THREAD_NO_FLAGS          EVL_THREAD_NO_FLAGS
+#define UV_THREAD_HAS_STACK_SIZE    EVL_THREAD_HAS_STACK_SIZE
+#define UV_ASYNC                    EVL_ASYNC
+#define UV_CHECK                    EVL_CHECK
+#define UV_FS_EVENT                 EVL_FS_EVENT
+#define UV_FS_POLL                  EVL_FS_POLL
+#define UV_HANDLE                   EVL_HANDLE
+#define UV_IDLE                     EVL_IDLE
+#define UV_NAMED_PIPE               EVL_NAMED_PIPE
+#define UV_POLL                     EVL_POLL
+#define UV_PREPARE                  EVL_PREPARE
+#define UV_PROCESS                  EVL_PROCESS
+#define UV_STREAM                   EVL_STREAM
+#define UV_TCP                      EVL_TCP
+#define UV_TIMER                    EVL_TIMER
+#define UV_TTY                      EVL_TTY
+#define UV_UDP                      EVL_UDP
+#define UV_SIGNAL                   EVL_SIGNAL
+#define UV_REQ                      EVL_REQ
+#define UV_CONNECT                  EVL_CONNECT
+#define UV_WRITE                    EVL_WRITE
+#define UV_SHUTDOWN                 EVL_SHUTDOWN
+#define UV_UDP_SEND                 EVL_UDP_SEND
+#define UV_FS                       EVL_FS
+#define UV_WORK                     EVL_WORK
+#define UV_GETADDRINFO              EVL_GETADDRINFO
+#define UV_GETNAMEINFO              EVL_GETNAMEINFO
+#define UV_RANDOM                   EVL_RANDOM
+#define UV_ERRNO_MAP(XX)            EVL_ERRNO_MAP(XX)
+#define UV_HANDLE_TYPE_MAP(XX)      EVL_HANDLE_TYPE_MAP(XX)
+#define UV_REQ_TYPE_MAP(XX)         EVL_REQ_TYPE_MAP(XX)
+
+#endif /* EVLOOP_UV_NAMES */
+
+/* ==== [SECTION] Changelog and licence ==== */
+
+/* 0.1.0  The loop core, timers, tasks, watchers, async, posts, TCP, poll handles; epoll and poll.
+ *
+ * This file is yours under either of two licences, as you like.
+ *
+ * 1. Unlicense. This is free and unencumbered software released into the public domain. Anyone is
+ * free to copy, modify, publish, use, compile, sell, or distribute this software, either in source
+ * code form or as a compiled binary, for any purpose, commercial or non-commercial, and by any
+ * means. In jurisdictions that recognize copyright laws, the author or authors of this software
+ * dedicate any and all copyright interest in the software to the public domain. We make this
+ * dedication for the benefit of the public at large and to the detriment of our heirs and
+ * successors. We intend this dedication to be an overt act of relinquishment in perpetuity of all
+ * present and future rights to this software under copyright law. See <https://unlicense.org>.
+ *
+ * 2. MIT No Attribution. Permission is hereby granted, free of charge, to any person obtaining a
+ * copy of this software and associated documentation files (the "Software"), to deal in the Software
+ * without restriction, including without limitation the rights to use, copy, modify, merge, publish,
+ * distribute, sublicense, and/or sell copies of the Software, and to permit persons to whom the
+ * Software is furnished to do so.
+ *
+ * Under both: THE SOFTWARE IS PROVIDED "AS IS", WITHOUT WARRANTY OF ANY KIND, EXPRESS OR IMPLIED,
+ * INCLUDING BUT NOT LIMITED TO THE WARRANTIES OF MERCHANTABILITY, FITNESS FOR A PARTICULAR PURPOSE
+ * AND NONINFRINGEMENT. IN NO EVENT SHALL THE AUTHORS OR COPYRIGHT HOLDERS BE LIABLE FOR ANY CLAIM,
+ * DAMAGES OR OTHER LIABILITY, WHETHER IN AN ACTION OF CONTRACT, TORT OR OTHERWISE, ARISING FROM, OUT
+ * OF OR IN CONNECTION WITH THE SOFTWARE OR THE USE OR OTHER DEALINGS IN THE SOFTWARE. */

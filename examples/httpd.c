@@ -1,0 +1,2201 @@
+/* cc -O2 -o httpd examples/httpd.c -pthread */
+
+/* An HTTP/1.1 server of a directory, and a client that puts it to the test.
+
+       httpd --listen 127.0.0.1:8080 --root DIR    serves DIR until Ctrl-C
+       httpd --demo                                serves a directory of its own to a client of its
+                                                   own, checks every byte, prints a table
+
+   The server is one loop in one thread. What it asks of evloop.h:
+
+   - Lent read buffers. A request that comes in one piece is parsed where the loop put it; only one
+     that comes in several is copied. An idle connection owns no buffer at all.
+   - Watermarks. A file goes out in chunks; when the reader is slow, the loop says PAUSE, and RESUME
+     when there is room again. A connection never holds more than OUT_MAX bytes and one chunk.
+   - Timeouts. Who is silent for too long, or does not read what is sent, is let go.
+   - A limit to the connections. Beyond it the listener rests, and clients wait in the kernel.
+
+   One request is answered at a time; what a client pipelines behind it waits in its buffer, and
+   reading stops when that is one read ahead. So memory is bounded by the number of connections.
+
+   Files are read with plain calls. What the page cache holds costs microseconds; a slow disk would
+   hold up every connection, and such a server would read on a thread pool. POSIX systems only. */
+
+#include <stddef.h>
+
+/* All memory of the library and of the server is counted here, so that the demo can tell what a
+ * load costs, and that nothing is left of it. */
+static void *counted_malloc(size_t size);
+static void *counted_calloc(size_t count, size_t size);
+static void *counted_realloc(void *ptr, size_t size);
+static void counted_free(void *ptr);
+
+#define EVLOOP_MALLOC  counted_malloc
+#define EVLOOP_CALLOC  counted_calloc
+#define EVLOOP_REALLOC counted_realloc
+#define EVLOOP_FREE    counted_free
+#define EVLOOP_IMPLEMENTATION
+#include "../evloop.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <stdbool.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <time.h>
+#include <unistd.h>
+
+enum {
+    HEAD_MAX = 8 * 1024,   /* bytes of a request */
+    CHUNK = 64 * 1024,     /* bytes of a file that are read and sent at a time */
+    OUT_LOW = 64 * 1024,   /* bytes in the write queue: where a paused connection goes on … */
+    OUT_HIGH = 128 * 1024, /* … and where it pauses */
+    OUT_MAX = 256 * 1024,  /* bytes on the way out, sent or not, before others have their turn */
+    ANSWER_HEAD = 512,     /* room for the head of an answer */
+    CONNECTIONS_MAX = 400, /* a socket and a file each: fits the usual 1024 descriptors */
+    BACKLOG = 511,         /* connections that wait in the kernel */
+    PATIENCE_MS = 10000,   /* for a request to come, and for a reader to read */
+    LINGER_MS = 1000,      /* for a client to hang up after our last word */
+    ACCEPT_RETRY_MS = 100  /* until we try again when there was no memory for a connection */
+};
+
+static void complain(const char *what, int error) {
+    fprintf(stderr, "httpd: %s: %s\n", what, evl_strerror(error));
+}
+
+/* ==== Counted memory ==== */
+
+/* What stands before each block: its size, in as many bytes as keep the block aligned. */
+typedef union {
+    size_t size;
+    void *pointer;
+    long long integer;
+    long double real;
+} block_head_t;
+
+static struct {
+    pthread_mutex_t lock; /* the demo's server and its client run in two threads */
+    size_t now, peak;
+} memory = {PTHREAD_MUTEX_INITIALIZER, 0, 0};
+
+static void memory_count(size_t freed, size_t taken) {
+    pthread_mutex_lock(&memory.lock);
+    memory.now = memory.now - freed + taken;
+    if (memory.now > memory.peak)
+        memory.peak = memory.now;
+    pthread_mutex_unlock(&memory.lock);
+}
+
+static size_t memory_now(void) {
+    size_t now;
+    pthread_mutex_lock(&memory.lock);
+    now = memory.now;
+    pthread_mutex_unlock(&memory.lock);
+    return now;
+}
+
+/* The highest count since the last call. */
+static size_t memory_peak(void) {
+    size_t peak;
+    pthread_mutex_lock(&memory.lock);
+    peak = memory.peak;
+    memory.peak = memory.now;
+    pthread_mutex_unlock(&memory.lock);
+    return peak;
+}
+
+static void *counted_realloc(void *ptr, size_t size) {
+    block_head_t *old = ptr == NULL ? NULL : (block_head_t *)ptr - 1;
+    size_t freed = old == NULL ? 0 : old->size;
+    block_head_t *head;
+    if (size > SIZE_MAX - sizeof *head)
+        return NULL;
+    head = (block_head_t *)realloc(old, sizeof *head + size);
+    if (head == NULL)
+        return NULL;
+    head->size = size;
+    memory_count(freed, size);
+    return head + 1;
+}
+
+static void *counted_malloc(size_t size) {
+    return counted_realloc(NULL, size);
+}
+
+static void *counted_calloc(size_t count, size_t size) {
+    void *ptr;
+    if (size != 0 && count > SIZE_MAX / size)
+        return NULL;
+    ptr = counted_malloc(count * size);
+    if (ptr != NULL)
+        memset(ptr, 0, count * size);
+    return ptr;
+}
+
+static void counted_free(void *ptr) {
+    if (ptr == NULL)
+        return;
+    memory_count(((block_head_t *)ptr - 1)->size, 0);
+    free((block_head_t *)ptr - 1);
+}
+
+/* ==== Text ==== */
+
+/* A piece of a buffer. It is not terminated, and what it holds came from outside. */
+typedef struct {
+    const char *at;
+    size_t length;
+} text_t;
+
+/* ASCII only: the C library's functions would ask the locale. */
+static char lower(char c) {
+    return c >= 'A' && c <= 'Z' ? (char)(c - 'A' + 'a') : c;
+}
+
+static bool is_digit(char c) {
+    return c >= '0' && c <= '9';
+}
+
+static bool is_alphanumeric(char c) {
+    return is_digit(c) || (lower(c) >= 'a' && lower(c) <= 'z');
+}
+
+static int hex_value(char c) {
+    if (is_digit(c))
+        return c - '0';
+    return lower(c) >= 'a' && lower(c) <= 'f' ? lower(c) - 'a' + 10 : -1;
+}
+
+static bool text_starts(text_t text, const char *word) {
+    size_t i;
+    for (i = 0; word[i] != '\0'; i++) {
+        if (i == text.length || lower(text.at[i]) != word[i])
+            return false;
+    }
+    return true;
+}
+
+static bool text_equals(text_t text, const char *word) {
+    return text.length == strlen(word) && text_starts(text, word);
+}
+
+/* Whether there is something, and nothing but letters, digits and `others`. */
+static bool text_consists_of(text_t text, const char *others) {
+    size_t i;
+    for (i = 0; i < text.length; i++) {
+        char c = text.at[i];
+        if (!is_alphanumeric(c) && (c == '\0' || strchr(others, c) == NULL))
+            return false;
+    }
+    return text.length > 0;
+}
+
+/* Cuts off what stands before the first `separator`, which goes too; without one, everything. */
+static text_t text_cut(text_t *text, char separator) {
+    text_t word = *text;
+    const char *end =
+        text->length > 0 ? (const char *)memchr(text->at, separator, text->length) : NULL;
+    if (end == NULL) {
+        text->at += text->length;
+        text->length = 0;
+        return word;
+    }
+    word.length = (size_t)(end - text->at);
+    text->at += word.length + 1;
+    text->length -= word.length + 1;
+    return word;
+}
+
+static text_t text_trim(text_t text) {
+    while (text.length > 0 && (text.at[0] == ' ' || text.at[0] == '\t')) {
+        text.at++;
+        text.length--;
+    }
+    while (text.length > 0 && (text.at[text.length - 1] == ' ' || text.at[text.length - 1] == '\t'))
+        text.length--;
+    return text;
+}
+
+/* ==== Requests ==== */
+
+/* Server and client, and every proxy between them, must agree on where a request ends, or one can
+ * be smuggled past the other. So whatever the standard (RFC 9112) lets a server tolerate or refuse
+ * is refused: bare line feeds, folded headers, repeated lengths, blanks before a colon. */
+
+typedef struct {
+    bool is_get, is_head; /* neither: some other method */
+    int minor;            /* of HTTP/1.x */
+    text_t target;
+    bool has_host;
+    bool has_length; /* a Content-Length, … */
+    bool has_body;   /* … which is not 0 */
+    bool has_coding; /* a Transfer-Encoding */
+    bool asks_close;
+    bool asks_keep_alive;
+} request_t;
+
+static bool is_token(text_t text) {
+    return text_consists_of(text, "!#$%&'*+-.^_`|~");
+}
+
+/* These three return 0, or the status to answer with. */
+static int parse_request_line(text_t line, request_t *request) {
+    text_t method = text_cut(&line, ' ');
+    size_t i;
+    request->target = text_cut(&line, ' ');
+    if (!is_token(method) || request->target.length == 0)
+        return 400;
+    for (i = 0; i < request->target.length; i++) {
+        char c = request->target.at[i];
+        if (c <= ' ' || c >= 0x7f || c == '#')
+            return 400;
+    }
+    if (line.length != 8 || memcmp(line.at, "HTTP/", 5) != 0 || !is_digit(line.at[5]) ||
+        line.at[6] != '.' || !is_digit(line.at[7]))
+        return 400;
+    if (line.at[5] != '1')
+        return 505;
+    request->minor = line.at[7] == '0' ? 0 : 1;
+    request->is_get = method.length == 3 && memcmp(method.at, "GET", 3) == 0;
+    request->is_head = method.length == 4 && memcmp(method.at, "HEAD", 4) == 0;
+    return 0;
+}
+
+static int parse_length(text_t value, request_t *request) {
+    size_t i;
+    if (request->has_length || value.length == 0)
+        return 400;
+    for (i = 0; i < value.length; i++) {
+        if (!is_digit(value.at[i]))
+            return 400;
+        request->has_body = request->has_body || value.at[i] != '0';
+    }
+    request->has_length = true;
+    return 0;
+}
+
+static int parse_header(text_t line, request_t *request) {
+    text_t value = line;
+    text_t name = text_cut(&value, ':');
+    size_t i;
+    if (name.length == line.length ||
+        !is_token(name)) /* no colon; or a blank, as in a folded line */
+        return 400;
+    value = text_trim(value);
+    for (i = 0; i < value.length; i++) {
+        unsigned char c = (unsigned char)value.at[i];
+        if ((c < ' ' && c != '\t') || c == 0x7f)
+            return 400;
+    }
+    if (text_equals(name, "host")) {
+        if (request->has_host ||
+            (value.length > 0 && !text_consists_of(value, "-._~!$&'()*+,;=:%[]")))
+            return 400;
+        request->has_host = true;
+    } else if (text_equals(name, "content-length")) {
+        return parse_length(value, request);
+    } else if (text_equals(name, "transfer-encoding")) {
+        request->has_coding = true;
+    } else if (text_equals(name, "connection")) {
+        while (value.length > 0) {
+            text_t option = text_trim(text_cut(&value, ','));
+            request->asks_close = request->asks_close || text_equals(option, "close");
+            request->asks_keep_alive =
+                request->asks_keep_alive || text_equals(option, "keep-alive");
+        }
+    }
+    return 0;
+}
+
+/* Takes a line off the input. Returns 1, 0 when it has not come to its end yet, or -1 when it does
+ * not end as it must, in CR LF. */
+static int take_line(text_t *input, text_t *line) {
+    if (input->length == 0 || memchr(input->at, '\n', input->length) == NULL)
+        return 0;
+    *line = text_cut(input, '\n');
+    if (line->length == 0 || line->at[line->length - 1] != '\r')
+        return -1;
+    line->length--;
+    return 1;
+}
+
+/* Parses the request that the input begins with. Returns how many bytes it has, 0 when the rest has
+ * not come yet, or minus the status to answer with when it is none.
+ *
+ * A request that comes in pieces is parsed from its start each time. At HEAD_MAX bytes that is
+ * cheaper than a state machine is to get right. */
+static int parse_request(text_t all, request_t *request) {
+    text_t input = all, line = {NULL, 0};
+    bool has_line = false;
+    int found, status;
+    memset(request, 0, sizeof *request);
+    if (input.length > HEAD_MAX)
+        input.length = HEAD_MAX;
+    while ((found = take_line(&input, &line)) == 1) {
+        if (line.length > 0) {
+            status = has_line ? parse_header(line, request) : parse_request_line(line, request);
+            if (status != 0)
+                return -status;
+            has_line = true;
+        } else if (has_line) { /* an empty line before the request is to be ignored */
+            if (request->minor >= 1 && !request->has_host)
+                return -400;
+            if (request->has_coding && (request->has_length || request->minor == 0))
+                return -400;
+            return (int)(input.at - all.at);
+        }
+    }
+    if (found < 0)
+        return -400;
+    if (all.length >= HEAD_MAX)
+        return has_line ? -431 : -414;
+    return 0;
+}
+
+/* ==== Files ==== */
+
+typedef struct {
+    int fd;
+    uint64_t size;
+    const char *type;
+} file_t;
+
+/* By the end of the name; HTML comes first, for directories are answered with theirs. */
+static const struct {
+    const char *extension, *type;
+} TYPES[] = {{".html", "text/html; charset=utf-8"},
+             {".htm", "text/html; charset=utf-8"},
+             {".css", "text/css; charset=utf-8"},
+             {".js", "text/javascript; charset=utf-8"},
+             {".mjs", "text/javascript; charset=utf-8"},
+             {".txt", "text/plain; charset=utf-8"},
+             {".md", "text/markdown; charset=utf-8"},
+             {".csv", "text/csv; charset=utf-8"},
+             {".json", "application/json"},
+             {".xml", "application/xml"},
+             {".wasm", "application/wasm"},
+             {".pdf", "application/pdf"},
+             {".zip", "application/zip"},
+             {".gz", "application/gzip"},
+             {".svg", "image/svg+xml"},
+             {".png", "image/png"},
+             {".jpg", "image/jpeg"},
+             {".jpeg", "image/jpeg"},
+             {".gif", "image/gif"},
+             {".webp", "image/webp"},
+             {".ico", "image/vnd.microsoft.icon"},
+             {".woff2", "font/woff2"},
+             {".mp3", "audio/mpeg"},
+             {".mp4", "video/mp4"}};
+
+static const char *type_of(const char *path) {
+    const char *dot = strrchr(path, '.');
+    size_t i;
+    if (dot != NULL) {
+        text_t extension = {dot, strlen(dot)};
+        for (i = 0; i < sizeof TYPES / sizeof TYPES[0]; i++) {
+            if (text_equals(extension, TYPES[i].extension))
+                return TYPES[i].type;
+        }
+    }
+    return "application/octet-stream";
+}
+
+#define INDEX "index.html"
+enum { PATH_ROOM = HEAD_MAX + sizeof INDEX };
+
+/* Turns a request's target into a path: without the query, the escapes decoded, and the name of
+ * the index after a final slash. Returns 0 or a status. */
+static int decode_target(text_t target, char path[PATH_ROOM]) {
+    size_t n = 0, i;
+    text_t text;
+    if (text_starts(target, "http://")) { /* what a proxy gets, and servers must take as well */
+        target.at += 7;
+        target.length -= 7;
+        while (target.length > 0 && target.at[0] != '/' && target.at[0] != '?') {
+            target.at++;
+            target.length--;
+        }
+        path[n++] = '/'; /* one more does not matter */
+    } else if (target.at[0] != '/') {
+        return 400;
+    }
+    text = text_cut(&target, '?');
+    for (i = 0; i < text.length; i++) {
+        char c = text.at[i];
+        if (c == '%') {
+            int high = i + 2 < text.length ? hex_value(text.at[i + 1]) : -1;
+            int low = i + 2 < text.length ? hex_value(text.at[i + 2]) : -1;
+            if (high < 0 || low < 0 || high + low == 0) /* no escape, or that of a NUL */
+                return 400;
+            c = (char)(high * 16 + low);
+            i += 2;
+        }
+        path[n++] = c;
+    }
+    if (path[n - 1] == '/') {
+        memcpy(path + n, INDEX, sizeof INDEX - 1);
+        n += sizeof INDEX - 1;
+    }
+    path[n] = '\0';
+    return 0;
+}
+
+/* Nothing that is in the tree may lead out of it: no symbolic link is followed. Nor may anything
+ * hold us up, as a pipe without a writer would without O_NONBLOCK. */
+static int open_name(int dir, const char *name, int flags) {
+    int fd = openat(dir, name, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_NOCTTY | O_CLOEXEC | flags);
+    return fd < 0 ? -errno : fd;
+}
+
+/* Opens a path beneath a directory, one name at a time, so that each is seen before it is used and
+ * nobody can swap one for a link meanwhile. Takes `path` apart. Returns a descriptor or -errno. */
+static int open_beneath(int root, char *path) {
+    int dir = root;
+    char *name = path;
+    for (;;) {
+        char *end;
+        bool is_last;
+        int fd;
+        name += strspn(name, "/");
+        end = name + strcspn(name, "/");
+        is_last = *end == '\0';
+        *end = '\0';
+        fd = strcmp(name, "..") == 0 ? -ENOENT : open_name(dir, name, is_last ? 0 : O_DIRECTORY);
+        if (dir != root)
+            close(dir);
+        if (fd < 0 || is_last)
+            return fd;
+        dir = fd;
+        name = end + 1;
+    }
+}
+
+/* Opens what a target names. Returns 200, and the file is the caller's; or another status. */
+static int open_target(int root, text_t target, file_t *file) {
+    char path[PATH_ROOM];
+    struct stat info;
+    int status = decode_target(target, path);
+    if (status != 0)
+        return status;
+    file->type = type_of(path);
+    file->fd = open_beneath(root, path);
+    if (file->fd >= 0 && fstat(file->fd, &info) == 0 && S_ISDIR(info.st_mode)) {
+        int dir = file->fd;
+        file->fd = open_name(dir, INDEX, 0);
+        file->type = TYPES[0].type;
+        close(dir);
+    }
+    if (file->fd == -EACCES)
+        return 403;
+    if (file->fd == -EMFILE || file->fd == -ENFILE || file->fd == -ENOMEM)
+        return 503;
+    if (file->fd < 0)
+        return 404; /* whatever the reason: it is nobody's business */
+    if (fstat(file->fd, &info) != 0 || !S_ISREG(info.st_mode)) {
+        close(file->fd);
+        return 404;
+    }
+    file->size = (uint64_t)info.st_size;
+    return 200;
+}
+
+/* Reads exactly `length` bytes; false if the file has become shorter, or cannot be read. */
+static bool read_file(int fd, char *buffer, size_t length, uint64_t offset) {
+    while (length > 0) {
+        ssize_t n = pread(fd, buffer, length, (off_t)offset);
+        if (n < 0 && errno == EINTR)
+            continue;
+        if (n <= 0)
+            return false;
+        buffer += n;
+        length -= (size_t)n;
+        offset += (uint64_t)n;
+    }
+    return true;
+}
+
+/* ==== Connections ==== */
+
+typedef struct server server_t;
+
+typedef struct conn {
+    evl_tcp_t tcp;
+    server_t *server;
+    struct conn *next, **place; /* in the server's list: the next one, and who points to us */
+    char *held;                 /* input that could not be used yet; NULL without any */
+    size_t held_length;
+    uint64_t waiting_since; /* for the rest of the request */
+    size_t out;             /* memory of the chunks on their way out */
+    int fd;                 /* the file being sent, or -1 … */
+    uint64_t offset, left;  /* … and what of it is still to be read */
+    int minor;              /* of the HTTP/1.x that is answered */
+    bool is_reading;
+    bool is_paused; /* by the watermarks */
+    bool has_ended; /* the client has no more to say */
+    bool is_last;   /* nothing comes after the answer under way */
+    bool is_shut;   /* and that has been sent */
+    evl_shutdown_t shutdown;
+    evl_task_id linger;
+} conn_t;
+
+struct server {
+    evl_loop_t *loop;
+    evl_tcp_t listener;
+    int root;             /* the directory; every path is opened beneath it */
+    uint64_t patience_ms; /* for a request to come, and for a reader to read */
+    conn_t *conns;
+    evl_task_id accept_retry;
+    uint64_t connections, requests, bytes; /* so far */
+    time_t date_of;
+    char date[32];
+};
+
+/* A write under way; its bytes follow. */
+typedef struct {
+    evl_write_t write;
+    conn_t *conn;
+    size_t memory;
+} chunk_t;
+
+static void conn_go_on(conn_t *conn);
+
+static evl_stream_t *conn_stream(conn_t *conn) {
+    return (evl_stream_t *)&conn->tcp;
+}
+
+static bool conn_is_closing(const conn_t *conn) {
+    return evl_is_closing((const evl_handle_t *)&conn->tcp) != 0;
+}
+
+static void on_conn_closed(evl_handle_t *handle) {
+    conn_t *conn = (conn_t *)handle->data;
+    *conn->place = conn->next;
+    if (conn->next != NULL)
+        conn->next->place = conn->place;
+    counted_free(conn->held);
+    counted_free(conn);
+}
+
+/* May be called at any time, also twice. Writes under way get their callbacks first. */
+static void conn_close(conn_t *conn) {
+    if (conn_is_closing(conn))
+        return;
+    if (conn->fd >= 0)
+        close(conn->fd);
+    conn->fd = -1;
+    if (conn->linger != 0)
+        evl_clear_task(conn->server->loop, conn->linger);
+    evl_close((evl_handle_t *)&conn->tcp, on_conn_closed);
+}
+
+/* ---- Sending ---- */
+
+static bool conn_has_room(const conn_t *conn) {
+    return !conn->is_paused && conn->out < OUT_MAX && !conn_is_closing(conn);
+}
+
+static void on_flow(evl_stream_t *stream, evl_flow_t flow) {
+    conn_t *conn = (conn_t *)stream->data;
+    conn->is_paused = flow == EVL_FLOW_PAUSE;
+    if (flow == EVL_FLOW_RESUME)
+        conn_go_on(conn);
+}
+
+static void on_written(evl_write_t *req, int status) {
+    chunk_t *chunk = (chunk_t *)req->data;
+    conn_t *conn = chunk->conn;
+    conn->out -= chunk->memory;
+    counted_free(chunk);
+    if (status < 0)
+        conn_close(conn); /* the client has gone, or does not read */
+    else
+        conn_go_on(conn);
+}
+
+/* A chunk with room for `room` bytes; without memory the connection ends, and this is NULL. */
+static chunk_t *conn_new_chunk(conn_t *conn, size_t room) {
+    chunk_t *chunk = (chunk_t *)counted_malloc(sizeof *chunk + room);
+    if (chunk == NULL) {
+        conn_close(conn);
+        return NULL;
+    }
+    chunk->write.data = chunk;
+    chunk->conn = conn;
+    chunk->memory = sizeof *chunk + room;
+    return chunk;
+}
+
+static char *chunk_bytes(chunk_t *chunk) {
+    return (char *)(chunk + 1);
+}
+
+static void conn_send(conn_t *conn, chunk_t *chunk, size_t length) {
+    evl_buf_t buf = evl_buf_init(chunk_bytes(chunk), (unsigned)length);
+    if (evl_write(&chunk->write, conn_stream(conn), &buf, 1, on_written) != 0) {
+        counted_free(chunk);
+        conn_close(conn);
+        return;
+    }
+    conn->out += chunk->memory;
+}
+
+/* Sends the next chunk of the file. */
+static void conn_send_file(conn_t *conn) {
+    size_t length = conn->left < CHUNK ? (size_t)conn->left : (size_t)CHUNK;
+    chunk_t *chunk = conn_new_chunk(conn, length);
+    if (chunk == NULL)
+        return;
+    if (!read_file(conn->fd, chunk_bytes(chunk), length, conn->offset)) {
+        counted_free(chunk);
+        conn_close(
+            conn); /* a length was promised: only the end of the connection can take it back */
+        return;
+    }
+    conn->offset += length;
+    conn->left -= length;
+    if (conn->left == 0) {
+        close(conn->fd);
+        conn->fd = -1;
+    }
+    conn->server->bytes += length;
+    conn_send(conn, chunk, length);
+}
+
+/* ---- Answers ---- */
+
+static const char *reason_of(int status) {
+    switch (status) {
+    case 200:
+        return "OK";
+    case 400:
+        return "Bad Request";
+    case 403:
+        return "Forbidden";
+    case 404:
+        return "Not Found";
+    case 405:
+        return "Method Not Allowed";
+    case 408:
+        return "Request Timeout";
+    case 413:
+        return "Content Too Large";
+    case 414:
+        return "URI Too Long";
+    case 431:
+        return "Request Header Fields Too Large";
+    case 501:
+        return "Not Implemented";
+    case 503:
+        return "Service Unavailable";
+    case 505:
+        return "HTTP Version Not Supported";
+    default:
+        return "Internal Server Error";
+    }
+}
+
+/* The time as HTTP wants it, written anew once a second. */
+static const char *server_date(server_t *server) {
+    time_t now = time(NULL);
+    struct tm utc;
+    if (now != server->date_of && gmtime_r(&now, &utc) != NULL) {
+        strftime(server->date, sizeof server->date, "%a, %d %b %Y %H:%M:%S GMT", &utc);
+        server->date_of = now;
+    }
+    return server->date;
+}
+
+/* Writes the head of an answer into ANSWER_HEAD bytes and returns its length. */
+static size_t conn_print_head(conn_t *conn, char *out, int status, const char *type,
+                              uint64_t length) {
+    const char *connection = "";
+    int n;
+    if (conn->is_last)
+        connection = "Connection: close\r\n";
+    else if (conn->minor == 0)
+        connection = "Connection: keep-alive\r\n";
+    n = snprintf(
+        out, ANSWER_HEAD,
+        "HTTP/1.1 %d %s\r\nDate: %s\r\nContent-Type: %s\r\nContent-Length: %llu\r\n%s%s\r\n",
+        status, reason_of(status), server_date(conn->server), type, (unsigned long long)length,
+        status == 405 ? "Allow: GET, HEAD\r\n" : "", connection);
+    conn->server->requests++;
+    return (size_t)n;
+}
+
+/* Answers with a status and a line that says it. */
+static void conn_answer_status(conn_t *conn, int status, bool is_head) {
+    char body[64];
+    size_t length = (size_t)snprintf(body, sizeof body, "%d %s\n", status, reason_of(status));
+    chunk_t *chunk = conn_new_chunk(conn, ANSWER_HEAD + sizeof body);
+    size_t n;
+    if (chunk == NULL)
+        return;
+    n = conn_print_head(conn, chunk_bytes(chunk), status, "text/plain; charset=utf-8", length);
+    if (!is_head) {
+        memcpy(chunk_bytes(chunk) + n, body, length);
+        n += length;
+    }
+    conn_send(conn, chunk, n);
+}
+
+/* Answers with a file: its first bytes go out together with the head, in one write. */
+static void conn_answer_file(conn_t *conn, const file_t *file, bool is_head) {
+    uint64_t total = is_head ? 0 : file->size;
+    size_t first = total < CHUNK ? (size_t)total : (size_t)CHUNK, n;
+    chunk_t *chunk = conn_new_chunk(conn, ANSWER_HEAD + first);
+    if (chunk == NULL) {
+        close(file->fd);
+        return;
+    }
+    n = conn_print_head(conn, chunk_bytes(chunk), 200, file->type, file->size);
+    if (!read_file(file->fd, chunk_bytes(chunk) + n, first, 0)) {
+        close(file->fd);
+        counted_free(chunk);
+        conn_close(conn);
+        return;
+    }
+    conn->server->bytes += first;
+    conn->left = total - first;
+    conn->offset = first;
+    if (conn->left > 0)
+        conn->fd = file->fd;
+    else
+        close(file->fd);
+    conn_send(conn, chunk, n + first);
+}
+
+static void conn_answer(conn_t *conn, const request_t *request) {
+    file_t file = {-1, 0, NULL};
+    int status;
+    conn->minor = request->minor;
+    /* A body is refused unread, so what follows on this connection would be the body. */
+    conn->is_last = request->asks_close || (request->minor == 0 && !request->asks_keep_alive) ||
+                    request->has_body || request->has_coding;
+    if (!request->is_get && !request->is_head)
+        status = 405;
+    else if (request->has_coding)
+        status = 501;
+    else if (request->has_body)
+        status = 413;
+    else
+        status = open_target(conn->server->root, request->target, &file);
+    if (status == 200)
+        conn_answer_file(conn, &file, request->is_head);
+    else
+        conn_answer_status(conn, status, request->is_head);
+}
+
+/* The client made a mistake after which nothing it sends can be understood. */
+static void conn_refuse(conn_t *conn, int status) {
+    conn->minor = 1;
+    conn->is_last = true;
+    conn_answer_status(conn, status, false);
+}
+
+/* ---- Input ---- */
+
+/* Answers the request that the input begins with, if it is all there. Returns its length. */
+static size_t conn_take_request(conn_t *conn, text_t input) {
+    request_t request;
+    int n = input.length > 0 && !conn->is_last ? parse_request(input, &request) : 0;
+    if (n > 0) {
+        conn_answer(conn, &request);
+    } else if (n < 0) {
+        conn_refuse(conn, -n);
+        return input.length;
+    }
+    return (size_t)n;
+}
+
+/* Does what can be done now: goes on with the file under way, then with the next request, as long
+ * as there is room for what they send. Returns how much of the input has been used. */
+static size_t conn_serve(conn_t *conn, text_t input) {
+    text_t rest = input;
+    while (conn_has_room(conn)) {
+        if (conn->left > 0) {
+            conn_send_file(conn);
+        } else {
+            size_t n = conn_take_request(conn, rest);
+            if (n == 0)
+                break;
+            rest.at += n;
+            rest.length -= n;
+        }
+    }
+    return input.length - rest.length;
+}
+
+/* Keeps input for later, behind what is kept already; without memory the connection ends. */
+static void conn_hold(conn_t *conn, text_t input) {
+    char *held = (char *)counted_realloc(conn->held, conn->held_length + input.length);
+    if (held == NULL) {
+        conn_close(conn);
+        return;
+    }
+    memcpy(held + conn->held_length, input.at, input.length);
+    if (conn->held_length == 0)
+        conn->waiting_since = evl_now(conn->server->loop);
+    conn->held = held;
+    conn->held_length += input.length;
+}
+
+/* Serves from what is kept, and gives the memory back when nothing is left. */
+static void conn_serve_held(conn_t *conn) {
+    text_t input = {conn->held, conn->held_length};
+    size_t used = conn_serve(conn, input);
+    if (used == 0)
+        return;
+    conn->waiting_since = evl_now(conn->server->loop);
+    conn->held_length -= used;
+    if (conn->held_length > 0) {
+        memmove(conn->held, conn->held + used, conn->held_length);
+        return;
+    }
+    counted_free(conn->held);
+    conn->held = NULL;
+}
+
+static void conn_input(conn_t *conn, text_t input) {
+    if (conn->held_length > 0) {
+        conn_hold(conn, input);
+        conn_serve_held(conn);
+    } else { /* most often: straight from the loop's buffer */
+        size_t used = conn_serve(conn, input);
+        input.at += used;
+        input.length -= used;
+        if (input.length > 0 && !conn_is_closing(conn))
+            conn_hold(conn, input);
+    }
+}
+
+static bool conn_is_overdue(const conn_t *conn) {
+    return evl_now(conn->server->loop) - conn->waiting_since >= conn->server->patience_ms;
+}
+
+static void on_read(evl_stream_t *stream, ssize_t nread, const evl_buf_t *buf) {
+    conn_t *conn = (conn_t *)stream->data;
+    text_t input;
+    if (nread == 0)
+        return;
+    if (conn->is_shut) { /* what comes after our last word only has to be taken in */
+        if (nread < 0)
+            conn_close(conn);
+        return;
+    }
+    if (nread == EVL_EOF) {
+        conn->has_ended = true;
+        conn->is_reading = false;
+    } else if (nread < 0 && (nread != EVL_ETIMEDOUT || conn->held_length == 0)) {
+        conn_close(conn); /* it failed, or was idle for long enough */
+        return;
+    } else if (nread > 0) {
+        input.at = buf->base;
+        input.length = (size_t)nread;
+        conn_input(conn, input);
+    }
+    conn_go_on(conn);
+    /* The read timeout is for those who fall silent; this is for those who send a byte at a time. */
+    if (conn->is_reading && conn->held_length > 0 && conn_is_overdue(conn)) {
+        conn_refuse(conn, 408);
+        conn_go_on(conn);
+    }
+}
+
+/* ---- Reading on, or ending ---- */
+
+static void conn_read(conn_t *conn, bool on) {
+    if (on == conn->is_reading || conn_is_closing(conn))
+        return;
+    conn->is_reading = on;
+    if (!on)
+        evl_read_stop(conn_stream(conn));
+    else if (evl_read_start(conn_stream(conn), NULL, on_read) != 0)
+        conn_close(conn);
+}
+
+static void on_linger_over(evl_loop_t *loop, void *arg) {
+    conn_t *conn = (conn_t *)arg;
+    (void)loop;
+    conn->linger = 0;
+    conn_close(conn);
+}
+
+/* All is sent. Closing now could destroy it: the kernel answers input that nobody reads with a
+ * reset, and a client that gets one may drop what it has not read yet. So we wait for it to hang up
+ * first, but not for long. */
+static void on_shutdown(evl_shutdown_t *req, int status) {
+    conn_t *conn = (conn_t *)req->data;
+    if (status < 0 || conn->has_ended ||
+        evl_set_timeout(conn->server->loop, LINGER_MS, on_linger_over, conn, &conn->linger) != 0) {
+        conn_close(conn);
+        return;
+    }
+    conn_read(conn, true);
+}
+
+static void conn_finish(conn_t *conn) {
+    if (conn->is_shut)
+        return;
+    conn->is_shut = true;
+    conn_read(conn, false);
+    conn->shutdown.data = conn;
+    if (evl_shutdown(&conn->shutdown, conn_stream(conn), on_shutdown) != 0)
+        conn_close(conn);
+}
+
+/* Called whenever something has changed: serves what there is, then decides whether to read on. */
+static void conn_go_on(conn_t *conn) {
+    bool is_free;
+    if (conn->is_shut || conn_is_closing(conn))
+        return;
+    conn_serve_held(conn);
+    is_free = conn->left == 0 && conn_has_room(conn);
+    if (is_free && conn->has_ended)
+        conn->is_last = true; /* what is kept is the beginning of a request without an end */
+    if (conn->is_last && conn->left == 0)
+        conn_finish(conn);
+    else
+        conn_read(conn, is_free);
+}
+
+/* ==== The server ==== */
+
+static void on_accept_retry(evl_loop_t *loop, void *arg);
+
+static int conn_start(conn_t *conn) {
+    evl_stream_t *stream = conn_stream(conn);
+    uint64_t patience = conn->server->patience_ms;
+    int error = evl_accept((evl_stream_t *)&conn->server->listener, stream);
+    if (error == 0)
+        error = evl_tcp_nodelay(&conn->tcp, 1);
+    if (error == 0)
+        error = evl_stream_set_timeouts(stream, 0, patience, patience);
+    if (error == 0)
+        error = evl_stream_set_watermarks(stream, OUT_LOW, OUT_HIGH, 0, on_flow);
+    return error;
+}
+
+/* Takes over the connection that waits at the listener. */
+static void server_accept(server_t *server) {
+    conn_t *conn = (conn_t *)counted_calloc(1, sizeof *conn);
+    int error = conn == NULL ? EVL_ENOMEM : evl_tcp_init(server->loop, &conn->tcp);
+    if (error != 0) { /* it keeps waiting, and no other one comes before it is taken */
+        counted_free(conn);
+        complain("accept", error);
+        error = evl_set_timeout(server->loop, ACCEPT_RETRY_MS, on_accept_retry, server,
+                                &server->accept_retry);
+        if (error != 0)
+            complain("accept", error);
+        return;
+    }
+    conn->tcp.data = conn;
+    conn->server = server;
+    conn->fd = -1;
+    conn->next = server->conns;
+    conn->place = &server->conns;
+    if (conn->next != NULL)
+        conn->next->place = &conn->next;
+    server->conns = conn;
+    server->connections++;
+    error = conn_start(conn);
+    if (error == 0)
+        conn_read(conn, true);
+    else
+        conn_close(conn);
+}
+
+static void on_accept_retry(evl_loop_t *loop, void *arg) {
+    server_t *server = (server_t *)arg;
+    (void)loop;
+    server->accept_retry = 0;
+    server_accept(server);
+}
+
+static void on_connection(evl_stream_t *listener, int status) {
+    if (status < 0)
+        complain("accept", status); /* no descriptors; the listener tries again by itself */
+    else
+        server_accept((server_t *)listener->data);
+}
+
+/* Closes everything. The loop is rid of the server once the close callbacks have run. */
+static void server_stop(server_t *server) {
+    conn_t *conn;
+    if (server->accept_retry != 0)
+        evl_clear_task(server->loop, server->accept_retry);
+    evl_close((evl_handle_t *)&server->listener, NULL);
+    for (conn = server->conns; conn != NULL; conn = conn->next)
+        conn_close(conn);
+}
+
+/* Listens. `root` is an open directory and stays the caller's. On an error nothing is left but the
+ * close callbacks: run the loop. */
+static int server_start(server_t *server, evl_loop_t *loop, const struct sockaddr *address,
+                        int root, uint64_t patience_ms) {
+    evl_stream_t *listener = (evl_stream_t *)&server->listener;
+    int error;
+    memset(server, 0, sizeof *server);
+    server->loop = loop;
+    server->root = root;
+    server->patience_ms = patience_ms;
+    error = evl_tcp_init(loop, &server->listener);
+    if (error != 0)
+        return error;
+    listener->data = server;
+    error = evl_tcp_bind(&server->listener, address, 0);
+    if (error == 0)
+        error = evl_listen(listener, BACKLOG, on_connection);
+    if (error == 0)
+        error = evl_listen_limit(listener, CONNECTIONS_MAX);
+    if (error != 0)
+        server_stop(server);
+    return error;
+}
+
+static int server_address(const server_t *server, struct sockaddr_storage *address) {
+    int size = (int)sizeof *address;
+    return evl_tcp_getsockname(&server->listener, (struct sockaddr *)address, &size);
+}
+
+/* ==== --listen: serving until a signal ==== */
+
+static evl_async_t interrupt; /* a signal handler finds it nowhere else */
+
+static void on_signal(int number) {
+    int saved = errno;
+    (void)number;
+    evl_async_send(&interrupt); /* one of the few things that a signal handler may do */
+    errno = saved;
+}
+
+/* The handler is for one signal only: the second Ctrl-C ends the process the hard way. */
+static void handle_signals(void (*handler)(int)) {
+    struct sigaction action;
+    memset(&action, 0, sizeof action);
+    sigemptyset(&action.sa_mask);
+    action.sa_handler = handler;
+    action.sa_flags = (int)SA_RESETHAND;
+    sigaction(SIGINT, &action, NULL);
+    sigaction(SIGTERM, &action, NULL);
+}
+
+static void on_interrupt(evl_async_t *async) {
+    handle_signals(SIG_DFL);
+    server_stop((server_t *)async->data);
+    evl_close((evl_handle_t *)async, NULL);
+}
+
+/* Reads 127.0.0.1:8080 or [::1]:8080. */
+static bool parse_address(const char *text, struct sockaddr_storage *address) {
+    char host[64];
+    const char *colon = strrchr(text, ':');
+    char *end = NULL;
+    size_t length = colon == NULL ? 0 : (size_t)(colon - text);
+    long port = colon == NULL ? -1 : strtol(colon + 1, &end, 10);
+    if (length == 0 || length >= sizeof host || !is_digit(colon[1]) || *end != '\0' || port > 65535)
+        return false;
+    memcpy(host, text, length);
+    host[length] = '\0';
+    if (host[0] == '[' && host[length - 1] == ']') {
+        host[length - 1] = '\0';
+        return evl_ip6_addr(host + 1, (int)port, (struct sockaddr_in6 *)address) == 0;
+    }
+    return evl_ip4_addr(host, (int)port, (struct sockaddr_in *)address) == 0;
+}
+
+static void print_address(const server_t *server, const char *root) {
+    struct sockaddr_storage address;
+    char name[64];
+    bool is_v6;
+    unsigned port;
+    if (server_address(server, &address) != 0 ||
+        evl_ip_name((struct sockaddr *)&address, name, sizeof name) != 0)
+        return;
+    is_v6 = address.ss_family == AF_INET6;
+    port = is_v6 ? ((struct sockaddr_in6 *)&address)->sin6_port
+                 : ((struct sockaddr_in *)&address)->sin_port;
+    printf(is_v6 ? "http://[%s]:%u/ serves %s until Ctrl-C\n"
+                 : "http://%s:%u/ serves %s until Ctrl-C\n",
+           name, (unsigned)ntohs((uint16_t)port), root);
+    fflush(stdout);
+}
+
+/* Serves an open directory. Returns the error that kept it from doing so. */
+static int serve(const struct sockaddr_storage *address, int root, const char *name) {
+    static server_t server;
+    evl_loop_t loop;
+    int error = evl_loop_init(&loop);
+    if (error != 0)
+        return error;
+    error = server_start(&server, &loop, (const struct sockaddr *)address, root, PATIENCE_MS);
+    if (error == 0) {
+        error = evl_async_init(&loop, &interrupt, on_interrupt);
+        interrupt.data = &server;
+        if (error == 0) {
+            handle_signals(on_signal);
+            print_address(&server, name);
+        } else {
+            server_stop(&server);
+        }
+    }
+    evl_run(&loop, EVL_RUN_DEFAULT); /* until server_stop has closed the last handle */
+    if (error == 0)
+        printf("\n%llu requests on %llu connections, %llu bytes of files\n",
+               (unsigned long long)server.requests, (unsigned long long)server.connections,
+               (unsigned long long)server.bytes);
+    if (evl_loop_close(&loop) != 0 || memory_now() != 0)
+        fprintf(stderr, "httpd: something was left open, %lu bytes\n", (unsigned long)memory_now());
+    return error;
+}
+
+static int listen_main(const char *listen_at, const char *root_name) {
+    struct sockaddr_storage address;
+    int root, error;
+    memset(&address, 0, sizeof address);
+    if (!parse_address(listen_at, &address)) {
+        fprintf(stderr, "httpd: '%s' is no address: try 127.0.0.1:8080 or [::1]:8080\n", listen_at);
+        return 1;
+    }
+    root = open(root_name, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    if (root < 0) {
+        fprintf(stderr, "httpd: %s: %s\n", root_name, strerror(errno));
+        return 1;
+    }
+    error = serve(&address, root, root_name);
+    close(root);
+    if (error != 0)
+        complain(listen_at, error);
+    return error == 0 ? 0 : 1;
+}
+
+/* ==== --demo: a directory to serve ==== */
+
+/* Beside the sizes that one would think of, those around the edge of a chunk. */
+static const struct {
+    const char *name;
+    size_t size;
+    const char *type;
+} SITE[] = {{"empty.txt", 0, "text/plain; charset=utf-8"},
+            {"1.html", 1, "text/html; charset=utf-8"},
+            {"100.css", 100, "text/css; charset=utf-8"},
+            {"4k.js", 4096, "text/javascript; charset=utf-8"},
+            {"10000.json", 10000, "application/json"},
+            {"64k-1.png", 65535, "image/png"},
+            {"64k.jpg", 65536, "image/jpeg"},
+            {"64k+1.svg", 65537, "image/svg+xml"},
+            {"1m.bin", 1 << 20, "application/octet-stream"},
+            {"8m", 8 << 20, "application/octet-stream"}};
+
+enum { SITE_SMALL = 7, SITE_1M = 8, SITE_8M = 9, SITE_FILES = 10 }; /* SMALL: the last small one */
+
+typedef enum { KIND_FOLDER, KIND_FILE, KIND_LINK, KIND_PIPE } kind_t;
+
+/* What the checks are about. The server's root is www; nothing outside of it may be seen. */
+static const struct {
+    kind_t kind;
+    const char *path, *content;
+} PROPS[] = {{KIND_FILE, "secret.txt", "not for you\n"},
+             {KIND_FOLDER, "www", NULL},
+             {KIND_FILE, "www/index.html", "<!doctype html><title>demo</title>\n"},
+             {KIND_FILE, "www/two words.txt", "found\n"},
+             {KIND_FOLDER, "www/sub", NULL},
+             {KIND_FILE, "www/sub/index.html", "<!doctype html><title>sub</title>\n"},
+             {KIND_FOLDER, "www/bare", NULL},
+             {KIND_LINK, "www/link.txt", "../secret.txt"},
+             {KIND_LINK, "www/up", ".."},
+             {KIND_PIPE, "www/pipe", NULL}};
+
+enum { PROPS_COUNT = sizeof PROPS / sizeof PROPS[0] };
+
+typedef struct {
+    char path[512]; /* of the temporary directory */
+    int dir, www;   /* descriptors; -1: not open */
+} site_t;
+
+/* The files' content: everyone begins at another place of the same noise. Its length is a prime, so
+ * that bytes that are off by a chunk, or from another file, do not match. */
+enum { NOISE = 65521 };
+static char noise[NOISE];
+
+static void noise_make(void) {
+    uint32_t x = 2463534242u;
+    size_t i;
+    for (i = 0; i < NOISE; i++) {
+        x ^= x << 13;
+        x ^= x >> 17;
+        x ^= x << 5;
+        noise[i] = (char)(x >> 24);
+    }
+}
+
+/* The content of a file from `offset` on, as far as it lies in one piece: at most `*length` bytes. */
+static const char *site_content(int file, uint64_t offset, size_t *length) {
+    size_t at = (size_t)((offset + (uint64_t)file * 7919u) % NOISE);
+    if (*length > NOISE - at)
+        *length = NOISE - at;
+    return noise + at;
+}
+
+static bool write_all(int fd, const char *bytes, size_t length) {
+    while (length > 0) {
+        ssize_t n = write(fd, bytes, length);
+        if (n < 0 && errno != EINTR)
+            return false;
+        bytes += n > 0 ? n : 0;
+        length -= n > 0 ? (size_t)n : 0;
+    }
+    return true;
+}
+
+static bool site_write(int dir, const char *path, int file, const char *content, size_t size) {
+    int fd = openat(dir, path, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
+    uint64_t offset = 0;
+    bool done = fd >= 0;
+    while (done && offset < size) {
+        size_t length = size - (size_t)offset;
+        const char *bytes = content != NULL ? content : site_content(file, offset, &length);
+        done = write_all(fd, bytes, length);
+        offset += length;
+    }
+    return (fd < 0 || close(fd) == 0) && done;
+}
+
+static bool site_make_prop(const site_t *site, size_t i) {
+    char path[600];
+    switch (PROPS[i].kind) {
+    case KIND_FOLDER:
+        return mkdirat(site->dir, PROPS[i].path, 0700) == 0;
+    case KIND_LINK:
+        return symlinkat(PROPS[i].content, site->dir, PROPS[i].path) == 0;
+    case KIND_PIPE:
+        snprintf(path, sizeof path, "%s/%s", site->path, PROPS[i].path);
+        return mkfifo(path, 0600) == 0;
+    case KIND_FILE:
+    default:
+        return site_write(site->dir, PROPS[i].path, 0, PROPS[i].content, strlen(PROPS[i].content));
+    }
+}
+
+static bool site_fill(site_t *site) {
+    size_t i;
+    site->dir = open(site->path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    for (i = 0; i < PROPS_COUNT; i++) {
+        if (site->dir < 0 || !site_make_prop(site, i))
+            return false;
+    }
+    site->www = openat(site->dir, "www", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    for (i = 0; i < SITE_FILES; i++) {
+        if (site->www < 0 || !site_write(site->www, SITE[i].name, (int)i, NULL, SITE[i].size))
+            return false;
+    }
+    return true;
+}
+
+static bool site_make(site_t *site) {
+    const char *parent = getenv("TMPDIR");
+    site->dir = -1;
+    site->www = -1;
+    noise_make();
+    snprintf(site->path, sizeof site->path, "%s/httpd-XXXXXX", parent != NULL ? parent : "/tmp");
+    if (mkdtemp(site->path) == NULL) {
+        site->path[0] = '\0';
+        return false;
+    }
+    return site_fill(site);
+}
+
+/* Removes whatever there is of the site. */
+static void site_remove(site_t *site) {
+    size_t i;
+    for (i = 0; site->www >= 0 && i < SITE_FILES; i++)
+        unlinkat(site->www, SITE[i].name, 0);
+    for (i = PROPS_COUNT; site->dir >= 0 && i-- > 0;)
+        unlinkat(site->dir, PROPS[i].path, PROPS[i].kind == KIND_FOLDER ? AT_REMOVEDIR : 0);
+    if (site->www >= 0)
+        close(site->www);
+    if (site->dir >= 0)
+        close(site->dir);
+    if (site->path[0] != '\0' && rmdir(site->path) != 0)
+        fprintf(stderr, "httpd: %s: %s\n", site->path, strerror(errno));
+}
+
+/* ==== --demo: phases and checks ==== */
+
+enum {
+    DEPTH_MAX = 8,           /* requests that a user pipelines */
+    SAMPLES_MAX = 1 << 17,   /* latencies kept for a phase */
+    USER_PATIENCE_MS = 6000, /* a server that is silent for so long has failed */
+    DEMO_PATIENCE_MS = 250,  /* of the server that is to lose patience */
+    TRICKLE_MS = 60,         /* between the bytes of a user that tries it */
+    NAP_BYTES = 256 * 1024,  /* what a slow reader reads … */
+    NAP_MS = 8,              /* … between two naps of this length */
+    NAP_BUFFER = 32 * 1024,  /* of its kernel, so that the server does feel it */
+    NAP_MEMORY = 512 * 1024, /* what it may cost */
+    PAD_MAX = 100000,
+    DEMO_LIMIT_MS = 8500 /* for everything */
+};
+
+typedef enum {
+    PLAN_FRESH = 1,  /* a connection for each request */
+    PLAN_HEAD = 2,   /* every fifth request is a HEAD */
+    PLAN_SLOW = 4,   /* read slowly */
+    PLAN_VANISH = 8, /* hang up in the middle of the answer */
+    PLAN_CHECKS = 16 /* a user for each of CHECKS */
+} plan_t;
+
+typedef struct {
+    const char *name;
+    int users, depth;
+    int first, last; /* of SITE: the files asked for, in turn */
+    unsigned least;  /* requests of each user, however long it takes … */
+    unsigned ms;     /* … and then as many as come in this time */
+    int plan;
+} phase_t;
+
+static const phase_t PHASES[] = {
+    {"fresh connections", 8, 1, 0, SITE_SMALL, 8, 500, PLAN_FRESH},
+    {"keep-alive", 8, 1, 0, SITE_SMALL, 8, 700, PLAN_HEAD},
+    {"pipelined by 8", 8, DEPTH_MAX, 0, SITE_SMALL, 8, 400, PLAN_HEAD},
+    {"big files", 4, 1, SITE_1M, SITE_8M, 2, 500, 0},
+    {"slow reader", 1, 1, SITE_8M, SITE_8M, 1, 0, PLAN_SLOW},
+    {"vanishing clients", 8, 1, SITE_8M, SITE_8M, 3, 0, PLAN_FRESH | PLAN_VANISH},
+    {"bad manners", 0, 1, 0, 0, 0, 0, PLAN_CHECKS}};
+
+enum { PHASES_COUNT = sizeof PHASES / sizeof PHASES[0] };
+
+typedef enum {
+    HOW_BYTEWISE = 1,  /* send one byte at a time */
+    HOW_TRICKLE = 2,   /* and wait between them */
+    HOW_HALF = 4,      /* shut down the sending side when all is sent */
+    HOW_IMPATIENT = 8, /* ask the server that has little patience */
+    HOW_BODILESS = 16  /* the first answer is to a HEAD: a length, but no body */
+} how_t;
+
+/* What is sent on a connection of its own, and the statuses that must come back before the server
+ * hangs up: text, then `pad` times the letter a, then tail. */
+typedef struct {
+    const char *text;
+    size_t pad;
+    const char *tail;
+    int answers[3]; /* 0: no more */
+    int how;
+} check_t;
+
+#define HOST " HTTP/1.1\r\nHost: demo\r\n"
+#define END  "\r\n"
+#define LAST "Connection: close\r\n\r\n"
+#define NEXT "GET /100.css" HOST LAST /* follows where the connection must have survived */
+
+static const check_t CHECKS[] = {
+    /* Good ones first. */
+    {"GET /" HOST LAST, 0, "", {200}, 0},
+    {"GET /sub/" HOST END "GET /sub" HOST LAST, 0, "", {200, 200}, 0},
+    {"GET /two%20words.txt" HOST END NEXT, 0, "", {200, 200}, 0},
+    {"GET /./sub//index.html?x=/../y" HOST LAST, 0, "", {200}, 0},
+    {"GET http://demo/100.css" HOST LAST, 0, "", {200}, 0},
+    {"GET HTTP://demo?x" HOST LAST, 0, "", {200}, 0},
+    {"\r\nGET / HTTP/1.1\r\nhOST:demo\r\ncONNECTION: x, CLOSE\r\n\r\n", 0, "", {200}, 0},
+    {"GET /100.css" HOST "Content-Length: 0\r\n\r\n" NEXT, 0, "", {200, 200}, 0},
+    {"GET / HTTP/1.0\r\n\r\n" NEXT, 0, "", {200}, 0},
+    {"GET / HTTP/1.0\r\nConnection: keep-alive\r\n\r\n" NEXT, 0, "", {200, 200}, 0},
+    {"GET /100.css" HOST LAST, 0, "", {200}, HOW_BYTEWISE},
+    {"GET /" HOST END "GET /100.css" HOST END, 0, "", {200, 200}, HOW_HALF},
+    {"HEAD /missing" HOST END NEXT, 0, "", {404, 200}, HOW_BODILESS},
+    {"GET / HTTP/1.1\r\nHost: demo\r\nX: ", 7000, END END NEXT, {200, 200}, 0},
+
+    /* Not found, and not to be found. */
+    {"GET /missing" HOST END NEXT, 0, "", {404, 200}, 0},
+    {"GET /bare/" HOST END NEXT, 0, "", {404, 200}, 0},
+    {"GET /100.css/" HOST END NEXT, 0, "", {404, 200}, 0},
+    {"GET /", 7000, HOST END NEXT, {404, 200}, 0},
+    {"GET /../secret.txt" HOST END NEXT, 0, "", {404, 200}, 0},
+    {"GET /sub/../../secret.txt" HOST END NEXT, 0, "", {404, 200}, 0},
+    {"GET /%2e%2E/secret.txt" HOST END NEXT, 0, "", {404, 200}, 0},
+    {"GET /sub%2f..%2f..%2fsecret.txt" HOST END NEXT, 0, "", {404, 200}, 0},
+    {"GET /link.txt" HOST END NEXT, 0, "", {404, 200}, 0},
+    {"GET /up/secret.txt" HOST END NEXT, 0, "", {404, 200}, 0},
+    {"GET /pipe" HOST END NEXT, 0, "", {404, 200}, 0},
+    {"GET /100.css%00.txt" HOST END NEXT, 0, "", {400, 200}, 0},
+    {"GET /%4" HOST END NEXT, 0, "", {400, 200}, 0},
+    {"GET /%zz" HOST END NEXT, 0, "", {400, 200}, 0},
+
+    /* Not allowed. */
+    {"DELETE /" HOST END NEXT, 0, "", {405, 200}, 0},
+    {"POST /" HOST "Content-Length: 4\r\n\r\nGET ", 0, "", {405}, 0},
+    {"GET /" HOST "Content-Length: 4\r\n\r\nGET ", 0, "", {413}, 0},
+    {"GET /" HOST "Content-Length: 99999999999999999999999\r\n\r\n", 0, "", {413}, 0},
+    {"GET /" HOST "Transfer-Encoding: chunked\r\n\r\n0\r\n\r\n", 0, "", {501}, 0},
+    {"GET / HTTP/2.0\r\nHost: demo\r\n\r\n", 0, "", {505}, 0},
+
+    /* Malformed: whatever follows is not answered. */
+    {"hello\r\n" NEXT, 0, "", {400}, 0},
+    {"GET /\r\n" NEXT, 0, "", {400}, 0},
+    {"GET  / HTTP/1.1\r\n" NEXT, 0, "", {400}, 0},
+    {"GET / HTTP/1.x\r\n" NEXT, 0, "", {400}, 0},
+    {"GET index.html" HOST END NEXT, 0, "", {400, 200}, 0},
+    {"G(T /" HOST END NEXT, 0, "", {400}, 0},
+    {"GET /\x01" HOST END NEXT, 0, "", {400}, 0},
+    {"GET / HTTP/1.1\n" NEXT, 0, "", {400}, 0},
+    {"GET / HTTP/1.1\r\n\r\n" NEXT, 0, "", {400}, 0},
+    {"GET /" HOST "Host: demo\r\n\r\n" NEXT, 0, "", {400}, 0},
+    {"GET / HTTP/1.1\r\nHost: de mo\r\n\r\n" NEXT, 0, "", {400}, 0},
+    {"GET /" HOST "No colon\r\n\r\n" NEXT, 0, "", {400}, 0},
+    {"GET /" HOST "X : 1\r\n\r\n" NEXT, 0, "", {400}, 0},
+    {"GET /" HOST "X: 1\r\n folded\r\n\r\n" NEXT, 0, "", {400}, 0},
+    {"GET /" HOST "X: a\rb\r\n\r\n" NEXT, 0, "", {400}, 0},
+    {"GET /" HOST "Content-Length: 1\r\nContent-Length: 1\r\n\r\n" NEXT, 0, "", {400}, 0},
+    {"GET /" HOST "Content-Length: +1\r\n\r\n" NEXT, 0, "", {400}, 0},
+    {"GET /" HOST "Content-Length: 0\r\nTransfer-Encoding: chunked\r\n\r\n" NEXT, 0, "", {400}, 0},
+    {"GET /100.css" HOST END "bad\r\n" NEXT, 0, "", {200, 400}, 0},
+
+    /* Too much, too slow. */
+    {"GET / HTTP/1.1\r\nX: ", 9000, END END NEXT, {431}, 0},
+    {"GET /", 100000, HOST END NEXT, {414}, 0},
+    {"GET / HT", 0, "", {408}, HOW_IMPATIENT},
+    {"GET / HTTP/1.1\r\nHost: demo\r\nX-Y: abcdefghijklm",
+     0,
+     "",
+     {408},
+     HOW_IMPATIENT | HOW_TRICKLE},
+    {"GET /100.css" HOST END, 0, "", {200}, HOW_IMPATIENT},
+    {"", 0, "", {0}, HOW_IMPATIENT}};
+
+enum { CHECKS_COUNT = sizeof CHECKS / sizeof CHECKS[0], USERS_MAX = CHECKS_COUNT };
+
+/* ==== --demo: the client ==== */
+
+typedef struct client client_t;
+
+/* An answer that is due. */
+typedef struct {
+    int status;
+    int file;         /* of SITE; -1: the body does not matter */
+    bool is_head;     /* no body, whatever the length says */
+    uint64_t started; /* ns */
+} answer_t;
+
+/* A connection, or in PLAN_FRESH one after another. */
+typedef struct {
+    client_t *client;
+    const check_t *check; /* NULL: a phase's requests */
+    int number;
+    unsigned asked; /* requests in this phase */
+    evl_tcp_t tcp;
+    evl_connect_t connect;
+    evl_write_t write;
+    evl_shutdown_t shutdown;
+    evl_task_id nap;
+    uint64_t started; /* the connection, in ns */
+    bool has_asked;   /* on this connection */
+    bool is_writing;
+    bool is_over; /* nothing more will be asked: the server is to hang up */
+    bool has_failed;
+    size_t sent; /* bytes of a check that goes out bytewise */
+    char out[DEPTH_MAX * 128];
+    answer_t answers[DEPTH_MAX]; /* due, in order */
+    int first, count;
+    char head[1024];
+    size_t head_length;
+    bool in_body;
+    uint64_t body_at, body_length;
+    size_t awake_for; /* bytes since the last nap */
+} user_t;
+
+struct client {
+    evl_loop_t loop;
+    struct sockaddr_storage patient, impatient; /* the two servers */
+    evl_timer_t watchdog;
+    const phase_t *phase;
+    bool is_time_up;
+    int errors;
+    uint64_t requests, bytes; /* of the phase */
+    uint32_t samples[SAMPLES_MAX];
+    user_t users[USERS_MAX];
+};
+
+static char pad[PAD_MAX];
+
+static void user_step(user_t *user);
+static void user_connect(user_t *user);
+
+static evl_stream_t *user_stream(user_t *user) {
+    return (evl_stream_t *)&user->tcp;
+}
+
+static bool user_is_closing(const user_t *user) {
+    return evl_is_closing((const evl_handle_t *)&user->tcp) != 0;
+}
+
+static bool user_plan(const user_t *user, plan_t plan) {
+    return (user->client->phase->plan & (int)plan) != 0;
+}
+
+static bool user_how(const user_t *user, int how) {
+    return user->check != NULL && (user->check->how & how) != 0;
+}
+
+/* ---- Ends ---- */
+
+static void on_user_closed(evl_handle_t *handle);
+
+static void user_close(user_t *user) {
+    if (user_is_closing(user))
+        return;
+    if (user->nap != 0)
+        evl_clear_task(&user->client->loop, user->nap);
+    evl_close((evl_handle_t *)&user->tcp, on_user_closed);
+}
+
+/* Says what went wrong; the phase ends as soon as it can. */
+static void client_fail(client_t *client, const char *format, va_list args) {
+    client->is_time_up = true;
+    if (++client->errors > 10)
+        return;
+    fprintf(stderr, "httpd: %s: ", client->phase->name);
+    vfprintf(stderr, format, args);
+    fprintf(stderr, "\n");
+}
+
+static void user_fail(user_t *user, const char *format, ...) {
+    const check_t *check = user->check;
+    va_list args;
+    va_start(args, format);
+    client_fail(user->client, format, args);
+    va_end(args);
+    if (check != NULL)
+        fprintf(stderr, "  after sending: %.200s%s%.100s\n", check->text,
+                check->pad > 0 ? "aaaa..." : "", check->tail);
+    user->has_failed = true;
+    user_close(user);
+}
+
+static bool user_may_ask(const user_t *user) {
+    const client_t *client = user->client;
+    return user->check == NULL && !user->has_failed &&
+           (!client->is_time_up || user->asked < client->phase->least);
+}
+
+static void on_user_closed(evl_handle_t *handle) {
+    user_t *user = (user_t *)handle->data;
+    if (user_plan(user, PLAN_FRESH) && user_may_ask(user))
+        user_connect(user);
+}
+
+/* In the middle of an answer: with a reset or without. */
+static void user_vanish(user_t *user) {
+    user->client->requests++;
+    if (user->asked % 2 == 0 || evl_tcp_close_reset(&user->tcp, on_user_closed) != 0)
+        user_close(user);
+}
+
+static void on_user_shutdown(evl_shutdown_t *req, int status) {
+    user_t *user = (user_t *)req->data;
+    if (status < 0 && !user_is_closing(user))
+        user_fail(user, "shutdown: %s", evl_strerror(status));
+}
+
+static void user_shutdown(user_t *user) {
+    int error;
+    user->shutdown.data = user;
+    error = evl_shutdown(&user->shutdown, user_stream(user), on_user_shutdown);
+    if (error != 0)
+        user_fail(user, "shutdown: %s", evl_strerror(error));
+}
+
+/* ---- Requests ---- */
+
+static void user_expect(user_t *user, int status, int file, bool is_head, uint64_t started) {
+    answer_t *answer = &user->answers[(user->first + user->count++) % DEPTH_MAX];
+    answer->status = status;
+    answer->file = file;
+    answer->is_head = is_head;
+    answer->started = started;
+}
+
+static void on_user_written(evl_write_t *req, int status);
+
+static void user_send(user_t *user, const evl_buf_t *bufs, unsigned count) {
+    int error;
+    user->write.data = user;
+    error = evl_write(&user->write, user_stream(user), bufs, count, on_user_written);
+    if (error != 0)
+        user_fail(user, "write: %s", evl_strerror(error));
+    else
+        user->is_writing = true;
+}
+
+/* Asks for as many files as the phase has in flight. */
+static void user_ask(user_t *user) {
+    const phase_t *phase = user->client->phase;
+    bool is_fresh = user_plan(user, PLAN_FRESH);
+    uint64_t started = is_fresh ? user->started : evl_hrtime();
+    size_t length = 0;
+    evl_buf_t buf;
+    while (user->count < phase->depth && user_may_ask(user)) {
+        int file =
+            phase->first + (user->number + (int)user->asked) % (phase->last - phase->first + 1);
+        bool is_head = user_plan(user, PLAN_HEAD) && user->asked % 5 == 4;
+        length += (size_t)snprintf(user->out + length, sizeof user->out - length, "%s /%s%s%s",
+                                   is_head ? "HEAD" : "GET", SITE[file].name, HOST,
+                                   is_fresh ? LAST : END);
+        user_expect(user, 200, file, is_head, started);
+        user->asked++;
+    }
+    buf = evl_buf_init(user->out, (unsigned)length);
+    user_send(user, &buf, 1);
+}
+
+/* Sends a check, or its next byte. */
+static void user_send_check(user_t *user) {
+    const check_t *check = user->check;
+    evl_buf_t bufs[3];
+    if (user_how(user, HOW_BYTEWISE | HOW_TRICKLE)) {
+        bufs[0] = evl_buf_init((char *)check->text + user->sent++, 1);
+        user_send(user, bufs, 1);
+        return;
+    }
+    bufs[0] = evl_buf_init((char *)check->text, (unsigned)strlen(check->text));
+    bufs[1] = evl_buf_init(pad, (unsigned)check->pad);
+    bufs[2] = evl_buf_init((char *)check->tail, (unsigned)strlen(check->tail));
+    user_send(user, bufs, 3);
+}
+
+static void user_nap(user_t *user, uint64_t ms, evl_task_cb on_wake) {
+    int error = evl_set_timeout(&user->client->loop, ms, on_wake, user, &user->nap);
+    if (error != 0)
+        user_fail(user, "nap: %s", evl_strerror(error));
+}
+
+static void on_user_trickle(evl_loop_t *loop, void *arg) {
+    user_t *user = (user_t *)arg;
+    (void)loop;
+    user->nap = 0;
+    if (user->count > 0)
+        user_send_check(user);
+}
+
+static void on_user_written(evl_write_t *req, int status) {
+    user_t *user = (user_t *)req->data;
+    user->is_writing = false;
+    if (user_is_closing(user))
+        return;
+    if (status < 0) {
+        user_fail(user, "write: %s", evl_strerror(status));
+    } else if (user_how(user, HOW_HALF)) {
+        user_shutdown(user);
+    } else if (user_how(user, HOW_BYTEWISE) && user->check->text[user->sent] != '\0') {
+        user_send_check(user);
+    } else if (user_how(user, HOW_TRICKLE) && user->check->text[user->sent] != '\0') {
+        user_nap(user, TRICKLE_MS, on_user_trickle);
+    } else {
+        user_step(user);
+    }
+}
+
+/* When nothing is under way: asks again, or waits for the end. */
+static void user_step(user_t *user) {
+    bool was_last = user->has_asked && user_plan(user, PLAN_FRESH);
+    if (user->count > 0 || user->is_over || user_is_closing(user))
+        return;
+    if (user->is_writing && user->check == NULL)
+        return; /* the request is still in use */
+    if (user_may_ask(user) && !was_last) {
+        user->has_asked = true;
+        user_ask(user);
+        return;
+    }
+    user->is_over = true;
+    if (user->check == NULL && !was_last)
+        user_shutdown(user); /* the others have asked the server to hang up */
+}
+
+/* ---- Answers ---- */
+
+static void user_answered(user_t *user) {
+    client_t *client = user->client;
+    const answer_t *answer = &user->answers[user->first];
+    uint64_t ns = evl_hrtime() - answer->started;
+    client->samples[client->requests++ % SAMPLES_MAX] = ns < UINT32_MAX ? (uint32_t)ns : UINT32_MAX;
+    user->first = (user->first + 1) % DEPTH_MAX;
+    user->count--;
+    user->head_length = 0;
+    user->in_body = false;
+    user_step(user);
+}
+
+/* What follows the name in the head, up to the end of the line; empty if the name is not there. */
+static text_t user_header(const user_t *user, const char *name) {
+    text_t value = {"", 0};
+    const char *at = strstr(user->head, name);
+    if (at != NULL) {
+        value.at = at + strlen(name);
+        value.length = strcspn(value.at, "\r");
+    }
+    return value;
+}
+
+/* Compares the head with what was asked for. */
+static void user_check_head(user_t *user) {
+    const answer_t *answer = &user->answers[user->first];
+    int status = strncmp(user->head, "HTTP/1.1 ", 9) == 0 ? atoi(user->head + 9) : 0;
+    text_t length = user_header(user, "\r\nContent-Length: ");
+    text_t type = user_header(user, "\r\nContent-Type: ");
+    uint64_t bytes = length.length > 0 ? strtoull(length.at, NULL, 10) : UINT64_MAX;
+    if (user->count == 0)
+        user_fail(user, "an answer too many: %.40s", user->head);
+    else if (status != answer->status)
+        user_fail(user, "status %d instead of %d", status, answer->status);
+    else if (bytes > SITE[SITE_8M].size)
+        user_fail(user, "no length, or nonsense");
+    else if (answer->file >= 0 && bytes != SITE[answer->file].size)
+        user_fail(user, "%s: length %.*s", SITE[answer->file].name, (int)length.length, length.at);
+    else if (answer->file >= 0 && !text_equals(type, SITE[answer->file].type))
+        user_fail(user, "%s: type %.*s", SITE[answer->file].name, (int)type.length, type.at);
+    else if (status == 405 && strstr(user->head, "\r\nAllow: GET, HEAD\r\n") == NULL)
+        user_fail(user, "405 without Allow");
+    user->in_body = true;
+    user->body_at = 0;
+    user->body_length = answer->is_head ? 0 : bytes;
+}
+
+/* These two return how much of the data was theirs. */
+static size_t user_take_head(user_t *user, const char *data, size_t length) {
+    size_t used = 0;
+    while (used < length && user->head_length < sizeof user->head - 1) {
+        char *end = user->head + user->head_length++;
+        *end = data[used++];
+        end[1] = '\0';
+        if (*end == '\n' && user->head_length >= 4 && memcmp(end - 3, "\r\n\r\n", 4) == 0) {
+            user_check_head(user);
+            return used;
+        }
+    }
+    if (user->head_length == sizeof user->head - 1)
+        user_fail(user, "a head without an end");
+    return used;
+}
+
+static size_t user_take_body(user_t *user, const char *data, size_t length) {
+    const answer_t *answer = &user->answers[user->first];
+    size_t used = 0;
+    if (length > user->body_length - user->body_at)
+        length = (size_t)(user->body_length - user->body_at);
+    while (used < length) {
+        size_t n = length - used;
+        if (answer->file >= 0) {
+            const char *bytes = site_content(answer->file, user->body_at, &n);
+            if (memcmp(bytes, data + used, n) != 0) {
+                user_fail(user, "%s: wrong bytes after %lu", SITE[answer->file].name,
+                          (unsigned long)user->body_at);
+                return used;
+            }
+        }
+        used += n;
+        user->body_at += n;
+    }
+    user->client->bytes += used;
+    return used;
+}
+
+static void on_user_read(evl_stream_t *stream, ssize_t nread, const evl_buf_t *buf);
+
+static void on_user_awake(evl_loop_t *loop, void *arg) {
+    user_t *user = (user_t *)arg;
+    int error = evl_read_start(user_stream(user), NULL, on_user_read);
+    (void)loop;
+    user->nap = 0;
+    if (error != 0)
+        user_fail(user, "read: %s", evl_strerror(error));
+}
+
+static void user_take(user_t *user, const char *data, size_t length) {
+    user->awake_for += length;
+    while (length > 0 && !user_is_closing(user)) {
+        size_t used =
+            user->in_body ? user_take_body(user, data, length) : user_take_head(user, data, length);
+        data += used;
+        length -= used;
+        if (user_is_closing(user) || !user->in_body)
+            continue;
+        if (user->body_at == user->body_length)
+            user_answered(user);
+        else if (user_plan(user, PLAN_VANISH) && user->body_at > 0)
+            user_vanish(user);
+    }
+    if (user_plan(user, PLAN_SLOW) && user->awake_for >= NAP_BYTES && !user_is_closing(user)) {
+        user->awake_for = 0;
+        evl_read_stop(user_stream(user));
+        user_nap(user, NAP_MS, on_user_awake);
+    }
+}
+
+static void on_user_read(evl_stream_t *stream, ssize_t nread, const evl_buf_t *buf) {
+    user_t *user = (user_t *)stream->data;
+    if (nread > 0)
+        user_take(user, buf->base, (size_t)nread);
+    else if (nread == EVL_EOF && user->is_over && user->head_length == 0)
+        user_close(user);
+    else if (nread == EVL_EOF)
+        user_fail(user, "hung up with %d answers due", user->count);
+    else if (nread < 0)
+        user_fail(user, "read: %s", evl_strerror((int)nread));
+}
+
+/* ---- Connecting ---- */
+
+static void on_user_connected(evl_connect_t *req, int status) {
+    user_t *user = (user_t *)req->data;
+    int error = status;
+    if (user_is_closing(user))
+        return;
+    if (error == 0)
+        error = evl_read_start(user_stream(user), NULL, on_user_read);
+    if (error != 0)
+        user_fail(user, "connect: %s", evl_strerror(error));
+    else if (user->check != NULL && user->check->text[0] != '\0')
+        user_send_check(user);
+    else
+        user_step(user);
+}
+
+static void user_reset(user_t *user) {
+    size_t i;
+    user->nap = 0;
+    user->has_asked = user->is_writing = user->is_over = user->in_body = false;
+    user->sent = user->head_length = user->awake_for = 0;
+    user->first = user->count = 0;
+    for (i = 0; user->check != NULL && i < 3 && user->check->answers[i] != 0; i++)
+        user_expect(user, user->check->answers[i], -1, i == 0 && user_how(user, HOW_BODILESS),
+                    evl_hrtime());
+}
+
+static void user_connect(user_t *user) {
+    client_t *client = user->client;
+    const struct sockaddr_storage *address = &client->patient;
+    int kernel_buffer = NAP_BUFFER;
+    int error = evl_tcp_init_ex(&client->loop, &user->tcp, AF_INET);
+    user->tcp.data = user;
+    user->connect.data = user;
+    user_reset(user);
+    if (error != 0) { /* then there is nothing to close */
+        user->client = NULL;
+        client->errors++;
+        complain("socket", error);
+        return;
+    }
+    if (user_how(user, HOW_IMPATIENT))
+        address = &client->impatient;
+    user->started = evl_hrtime();
+    if (user_plan(user, PLAN_SLOW))
+        error = evl_recv_buffer_size((evl_handle_t *)&user->tcp, &kernel_buffer);
+    if (error == 0)
+        error = evl_stream_set_timeouts(user_stream(user), USER_PATIENCE_MS, USER_PATIENCE_MS,
+                                        USER_PATIENCE_MS);
+    if (error == 0)
+        error = evl_tcp_nodelay(&user->tcp, 1);
+    if (error == 0)
+        error = evl_tcp_connect(&user->connect, &user->tcp, (const struct sockaddr *)address,
+                                on_user_connected);
+    if (error != 0)
+        user_fail(user, "connect: %s", evl_strerror(error));
+}
+
+/* ==== --demo: the run ==== */
+
+typedef struct {
+    uint64_t requests, bytes, ns;
+    uint32_t p50, p99; /* ns */
+    size_t peak;       /* bytes of memory */
+} row_t;
+
+static void on_time_up(evl_loop_t *loop, void *arg) {
+    (void)loop;
+    ((client_t *)arg)->is_time_up = true;
+}
+
+/* Whoever is still busy has failed. */
+static void client_give_up(client_t *client, const char *why) {
+    int i;
+    client->errors++;
+    for (i = 0; i < USERS_MAX; i++) {
+        user_t *user = &client->users[i];
+        if (user->client != NULL && !user_is_closing(user))
+            user_fail(user, "%s", why);
+    }
+}
+
+static void on_watchdog(evl_timer_t *timer) {
+    client_give_up((client_t *)timer->data, "this takes too long");
+}
+
+static void on_client_interrupt(evl_async_t *async) {
+    client_give_up((client_t *)async->data, "interrupted");
+}
+
+static int compare_samples(const void *a, const void *b) {
+    uint32_t x = *(const uint32_t *)a, y = *(const uint32_t *)b;
+    return x < y ? -1 : x > y;
+}
+
+static void row_latency(row_t *row, client_t *client) {
+    size_t count = client->requests < SAMPLES_MAX ? (size_t)client->requests : (size_t)SAMPLES_MAX;
+    if (count == 0)
+        return;
+    qsort(client->samples, count, sizeof client->samples[0], compare_samples);
+    row->p50 = client->samples[count / 2];
+    row->p99 = client->samples[count * 99 / 100];
+}
+
+/* Lets the users of a phase loose and waits until the last one is done. */
+static void client_run(client_t *client, const phase_t *phase, row_t *row) {
+    int users = (phase->plan & PLAN_CHECKS) != 0 ? (int)CHECKS_COUNT : phase->users, i;
+    uint64_t started = evl_hrtime();
+    size_t before = memory_now();
+    client->phase = phase;
+    client->is_time_up = phase->ms == 0 || client->errors > 0;
+    client->requests = client->bytes = 0;
+    memory_peak();
+    for (i = 0; i < users; i++) {
+        user_t *user = &client->users[i];
+        memset(user, 0, sizeof *user);
+        user->client = client;
+        user->number = i;
+        user->check = (phase->plan & PLAN_CHECKS) != 0 ? &CHECKS[i] : NULL;
+        user_connect(user);
+    }
+    if (phase->ms > 0 && evl_set_timeout(&client->loop, phase->ms, on_time_up, client, NULL) != 0)
+        client->is_time_up = true;
+    evl_run(&client->loop, EVL_RUN_DEFAULT);
+    row->requests = client->requests;
+    row->bytes = client->bytes;
+    row->ns = evl_hrtime() - started;
+    row->peak = memory_peak();
+    if ((phase->plan & PLAN_VANISH) == 0)
+        row_latency(row, client);
+    if ((phase->plan & PLAN_SLOW) != 0 && row->peak > before + NAP_MEMORY) {
+        fprintf(stderr, "httpd: a slow reader costs %lu bytes\n",
+                (unsigned long)(row->peak - before));
+        client->errors++;
+    }
+}
+
+/* Everything that the demo has, so that one function can take it down from wherever it got to. */
+typedef struct {
+    site_t site;
+    evl_loop_t loop; /* the server's, in its own thread */
+    server_t patient, impatient;
+    evl_thread_t thread;
+    client_t client;
+    size_t at_rest;
+    row_t rows[PHASES_COUNT];
+} demo_t;
+
+static void server_thread(void *arg) {
+    evl_run((evl_loop_t *)arg, EVL_RUN_DEFAULT);
+}
+
+/* Runs in the server's thread: but for a few calls, a loop and its handles belong to that. */
+static void on_demo_over(evl_loop_t *loop, void *arg) {
+    demo_t *demo = (demo_t *)arg;
+    (void)loop;
+    server_stop(&demo->patient);
+    server_stop(&demo->impatient);
+}
+
+static int demo_listen(demo_t *demo) {
+    struct sockaddr_in any_port;
+    const struct sockaddr *address = (const struct sockaddr *)&any_port;
+    int www = demo->site.www;
+    int error = evl_ip4_addr("127.0.0.1", 0, &any_port);
+    if (error == 0)
+        error = server_start(&demo->patient, &demo->loop, address, www, PATIENCE_MS);
+    if (error != 0)
+        return error;
+    error = server_start(&demo->impatient, &demo->loop, address, www, DEMO_PATIENCE_MS);
+    if (error != 0) {
+        server_stop(&demo->patient);
+        return error;
+    }
+    error = server_address(&demo->patient, &demo->client.patient);
+    if (error == 0)
+        error = server_address(&demo->impatient, &demo->client.impatient);
+    if (error == 0)
+        error = evl_thread_create(&demo->thread, server_thread, &demo->loop);
+    if (error != 0)
+        on_demo_over(&demo->loop, demo);
+    return error;
+}
+
+static bool demo_start(demo_t *demo) {
+    int error = evl_loop_init(&demo->loop);
+    if (error == 0) {
+        error = demo_listen(demo);
+        if (error != 0) {
+            evl_run(&demo->loop, EVL_RUN_DEFAULT);
+            evl_loop_close(&demo->loop);
+        }
+    }
+    if (error != 0)
+        complain("server", error);
+    return error == 0;
+}
+
+static bool demo_stop(demo_t *demo) {
+    int error = evl_post(&demo->loop, on_demo_over, demo);
+    if (error == 0)
+        error = evl_thread_join(&demo->thread);
+    if (error == 0)
+        error = evl_loop_close(&demo->loop);
+    if (error != 0)
+        complain("server", error);
+    return error == 0;
+}
+
+/* Neither of its two handles keeps the loop from ending: that is for the users alone. */
+static int client_start(client_t *client) {
+    int error = evl_loop_init(&client->loop);
+    if (error != 0)
+        return error;
+    error = evl_timer_init(&client->loop, &client->watchdog);
+    if (error == 0)
+        error = evl_timer_start(&client->watchdog, on_watchdog, DEMO_LIMIT_MS, 0);
+    if (error == 0)
+        error = evl_async_init(&client->loop, &interrupt, on_client_interrupt);
+    client->watchdog.data = client;
+    interrupt.data = client;
+    evl_unref((evl_handle_t *)&client->watchdog);
+    evl_unref((evl_handle_t *)&interrupt);
+    return error;
+}
+
+static bool demo_load(demo_t *demo) {
+    client_t *client = &demo->client;
+    int error = client_start(client), i;
+    if (error != 0) {
+        complain("client", error);
+        return false;
+    }
+    memset(pad, 'a', sizeof pad);
+    handle_signals(on_signal);
+    for (i = 0; i < PHASES_COUNT && client->errors == 0; i++)
+        client_run(client, &PHASES[i], &demo->rows[i]);
+    handle_signals(SIG_DFL);
+    evl_close((evl_handle_t *)&client->watchdog, NULL);
+    evl_close((evl_handle_t *)&interrupt, NULL);
+    evl_run(&client->loop, EVL_RUN_DEFAULT);
+    error = evl_loop_close(&client->loop);
+    if (error != 0)
+        complain("client", error);
+    return error == 0 && client->errors == 0;
+}
+
+/* ==== --demo: the table ==== */
+
+typedef struct {
+    char text[24];
+} label_t;
+
+static label_t label(double value, const char *unit) {
+    label_t out;
+    snprintf(out.text, sizeof out.text,
+             value < 10    ? "%.2f %s"
+             : value < 100 ? "%.1f %s"
+                           : "%.0f %s",
+             value, unit);
+    return out;
+}
+
+static label_t label_bytes(uint64_t bytes) {
+    double value = (double)bytes;
+    if (bytes >= (uint64_t)1 << 30)
+        return label(value / (1 << 30), "GB");
+    if (bytes >= (uint64_t)1 << 20)
+        return label(value / (1 << 20), "MB");
+    return label(value / 1024, "KB");
+}
+
+static label_t label_ns(uint32_t ns) {
+    label_t none = {"-"};
+    if (ns == 0)
+        return none;
+    return ns < 1000000 ? label(ns / 1e3, "us") : label(ns / 1e6, "ms");
+}
+
+static void demo_print(const demo_t *demo, size_t left, int errors) {
+    size_t peak = 0;
+    int i;
+    printf("%-18s %9s %10s %11s %11s %10s %10s %10s\n", "", "requests", "bytes", "requests/s",
+           "bytes/s", "p50", "p99", "memory");
+    for (i = 0; i < PHASES_COUNT; i++) {
+        const row_t *row = &demo->rows[i];
+        double seconds = (double)row->ns / 1e9;
+        if (row->ns == 0)
+            continue;
+        printf("%-18s %9llu %10s %11.0f %11s %10s %10s %10s\n", PHASES[i].name,
+               (unsigned long long)row->requests, label_bytes(row->bytes).text,
+               (double)row->requests / seconds,
+               label_bytes((uint64_t)((double)row->bytes / seconds)).text, label_ns(row->p50).text,
+               label_ns(row->p99).text, label_bytes(row->peak).text);
+        if (row->peak > peak)
+            peak = row->peak;
+    }
+    printf("memory of library and server: %s at rest, %s at peak, %lu bytes left at the end\n",
+           label_bytes(demo->at_rest).text, label_bytes(peak).text, (unsigned long)left);
+    printf("errors: %d\n", errors);
+}
+
+static int demo_main(void) {
+    static demo_t demo;
+    bool done = false;
+    size_t left;
+    if (!site_make(&demo.site)) {
+        fprintf(stderr, "httpd: %s: %s\n", demo.site.path, strerror(errno));
+    } else if (demo_start(&demo)) {
+        demo.at_rest = memory_now();
+        done = demo_load(&demo);
+        done = demo_stop(&demo) && done;
+    }
+    site_remove(&demo.site);
+    left = memory_now();
+    if (left != 0)
+        done = false;
+    demo_print(&demo, left, demo.client.errors + (done || demo.client.errors > 0 ? 0 : 1));
+    return done ? 0 : 1;
+}
+
+/* ==== Main ==== */
+
+static int usage(FILE *stream) {
+    fputs("usage: httpd --demo\n"
+          "           serve a directory of its own to a client of its own, and check every byte\n"
+          "       httpd --listen ADDRESS:PORT --root DIR\n"
+          "           serve DIR until Ctrl-C, say at 127.0.0.1:8080 or [::1]:8080\n",
+          stream);
+    return stream == stdout ? 0 : 2;
+}
+
+int main(int argc, char **argv) {
+    const char *listen_at = NULL, *root = NULL;
+    int i;
+    if (argc == 1 || (argc == 2 && strcmp(argv[1], "--demo") == 0))
+        return demo_main();
+    if (argc == 2 && strcmp(argv[1], "--help") == 0)
+        return usage(stdout);
+    for (i = 1; i < argc; i += 2) {
+        const char **value = strcmp(argv[i], "--listen") == 0 ? &listen_at : &root;
+        if ((value == &root && strcmp(argv[i], "--root") != 0) || *value != NULL || i + 1 == argc)
+            return usage(stderr);
+        *value = argv[i + 1];
+    }
+    if (listen_at == NULL || root == NULL)
+        return usage(stderr);
+    return listen_main(listen_at, root);
+}

@@ -1,0 +1,7 @@
+/* Everything static and nothing used: no warning. */
+#define EVLOOP_STATIC
+#include "../../evloop.h"
+
+int main(void) {
+    return 0;
+}

@@ -1,0 +1,19 @@
+/* The implementation after the system's headers: allowed when _GNU_SOURCE came before them. */
+#ifndef _GNU_SOURCE
+#define _GNU_SOURCE 1
+#endif
+#include <netinet/in.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+
+#define EVLOOP_IMPLEMENTATION
+#include "../../evloop.h"
+
+int main(void) {
+    evl_loop_t loop;
+    return evl_loop_init(&loop) == 0 && evl_loop_close(&loop) == 0 ? 0 : 1;
+}

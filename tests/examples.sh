@@ -1,0 +1,75 @@
+#!/bin/sh
+# Builds examples, into build/examples/, by the very command that the first comment of each gives.
+#
+#     sh tests/examples.sh [examples/hello.c ...]     default: all
+#     sh tests/examples.sh --run                      builds all, and runs each to its end
+#
+# The command is meant for the root of the repository. It is run in build/examples/ instead, where a
+# link named examples makes it mean the same, so that its output lands there.
+
+cd "$(dirname "$0")/.." || exit 2
+out=build/examples
+mkdir -p $out
+[ -e $out/examples ] || ln -s ../../examples $out/examples
+
+# The first line of the file, when it is a comment that starts with the C compiler's name.
+command_of() { # FILE
+    sed -n -e 's|^/\* \(cc .*\) \*/$|\1|p' -e 1q "$1"
+}
+
+build() { # FILE
+    name=$(basename "$1" .c)
+    command=$(command_of "$1")
+    if [ -z "$command" ]; then
+        echo "$1: the first line is not a comment with the command that builds it" >&2
+        return 1
+    fi
+    echo "$command"
+    if ! (cd $out && rm -f "$name" && sh -c "$command" && [ -x "$name" ]); then
+        echo "$1: the command failed, or did not make $name" >&2
+        return 1
+    fi
+}
+
+# A server ends by itself when it is asked for a demonstration.
+run() { # FILE
+    name=$(basename "$1" .c)
+    case $(sed 40q "$1") in
+    *--demo*) argument=--demo ;;
+    *) argument= ;;
+    esac
+    build "$1" >$out/$name.log 2>&1 &&
+        timeout 30 $out/$name $argument >>$out/$name.log 2>&1 </dev/null
+}
+
+build_all() {
+    status=0
+    for file in "$@"; do
+        build "$file" || status=1
+    done
+    return $status
+}
+
+run_all() {
+    passed=0 failed=0
+    for file in examples/*.c; do
+        if run "$file"; then
+            passed=$((passed + 1))
+            echo "ok $((passed + failed)) - $file"
+        else
+            failed=$((failed + 1))
+            echo "not ok $((passed + failed)) - $file"
+            sed 's/^/# /' $out/$name.log
+        fi
+    done
+    echo "$passed passed, $failed failed"
+    [ $failed -eq 0 ]
+}
+
+if [ "${1:-}" = --run ]; then
+    run_all
+elif [ $# -gt 0 ]; then
+    build_all "$@"
+else
+    build_all examples/*.c
+fi

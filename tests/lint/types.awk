@@ -1,0 +1,33 @@
+# Types and tags at file level are named evl_ or evli_, those of the libuv names uv_.
+
+function check(name) {
+    if (name !~ /^(evl|evli|uv)_/)
+        print FILENAME ":" FNR ": the type " name " lacks the prefix"
+}
+
+/^(typedef )?(struct|union|enum) [A-Za-z_]/ {
+    name = $0
+    sub(/^(typedef )?(struct|union|enum) /, "", name)
+    sub(/[^A-Za-z0-9_].*/, "", name)
+    if (name !~ /^(sockaddr|iovec|msghdr|timespec|epoll_event|pollfd)/)
+        check(name)
+}
+
+/^} [A-Za-z_0-9]+;/ {
+    name = $2
+    sub(/;.*/, "", name)
+    check(name)
+}
+
+/^typedef [^({]*;$/ {
+    name = $NF
+    gsub(/[*;]|\[.*\]/, "", name)
+    check(name)
+}
+
+/^typedef .*\(\*[A-Za-z_0-9]+\)/ {
+    name = $0
+    sub(/^[^(]*\(\*/, "", name)
+    sub(/\).*/, "", name)
+    check(name)
+}
