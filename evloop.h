@@ -6050,14 +6050,17 @@ static const evli_handle_type_t *evli_handle_type_of(evl_handle_type type) {
 #define UV_H
 
 #if !defined(_WIN32)
-#include <netdb.h> /* what programs rely on uv.h to bring */
-#include <netinet/tcp.h>
-#include <arpa/inet.h>
+#include <arpa/inet.h> /* what programs rely on uv.h to bring */
+#include <dirent.h>
 #include <fcntl.h>
+#include <netdb.h>
+#include <netinet/tcp.h>
+#include <pwd.h>
+#include <semaphore.h>
+#include <signal.h>
+#include <sys/param.h>
 #include <sys/stat.h>
 #include <termios.h>
-#include <pwd.h>
-#include <dirent.h>
 #endif
 
 #define UV_EXTERN EVLOOP_API

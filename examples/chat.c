@@ -459,6 +459,7 @@ static void enter(struct visitor *visitor, const char *name, const char *habit, 
     check(evl_tcp_init_ex(&loop, &visitor->tcp, AF_INET), "evl_tcp_init_ex");
     if (reads_after_ms != 0) /* so that the kernel does not read megabytes in their stead */
         check(evl_recv_buffer_size((evl_handle_t *)&visitor->tcp, &size), "evl_recv_buffer_size");
+    check(evl_tcp_nodelay(&visitor->tcp, 1), "evl_tcp_nodelay");
     visitor->tcp.data = visitor;
     check(evl_tcp_connect(&visitor->connect, &visitor->tcp, address, on_inside), "evl_tcp_connect");
 }

@@ -105,7 +105,8 @@ static inline const char *net_bytes(size_t offset) {
             state = state * 1664525u + 1013904223u;
             table[i] = (char)(1 + (state >> 24) % 127);
         }
-        memcpy(table + NET_PERIOD, table, NET_CHUNK);
+        for (size_t i = NET_PERIOD; i < sizeof(table); i++)
+            table[i] = table[i - NET_PERIOD];
     }
     return table + offset % NET_PERIOD;
 }

@@ -500,7 +500,6 @@ TEST(loop_run_refuses_unknown_modes) {
     open_loop();
     CHECK_EQ(evl_set_immediate(&loop, trace_task, text("i"), NULL), 0);
     CHECK_EQ(evl_run(&loop, (evl_run_mode)3), EVL_EINVAL);
-    CHECK_EQ(evl_run(&loop, (evl_run_mode)-1), EVL_EINVAL);
     CHECK_TRACE("");
     run_all();
     CHECK_TRACE("i");
@@ -1293,7 +1292,6 @@ TEST(loop_destroy_after_a_slice_that_stopped_midway) {
 
 #ifndef EVLOOP_NO_NET
 
-static evl_write_t big_writes[3];
 static int cancelled;
 
 static void write_cancelled(evl_write_t *request, int status) {
@@ -1351,7 +1349,7 @@ static void slice_step(const char *what) {
 
 /* The same work for evl_run and for slices: each callback is traced; the traces must be equal. */
 static struct {
-    evl_timer_t timers[3], closers[3], restarting;
+    evl_timer_t timers[3], closers[3], late_closer, restarting;
     evl_idle_t idles[3];
     evl_prepare_t prepares[3];
     evl_check_t checks[3];
@@ -1369,6 +1367,7 @@ static void work_timer(evl_timer_t *timer) {
     work_step((const char *)timer->data);
 }
 
+/* Starts itself again: for the next pass. */
 static void work_restart(evl_timer_t *timer) {
     work_step("R");
     if (work.rounds > 0)
@@ -1380,8 +1379,23 @@ static void work_task(evl_loop_t *l, void *arg) {
     work_step((const char *)arg);
 }
 
+/* Posts another: for the next iteration. */
+static void work_post_again(evl_loop_t *l, void *arg) {
+    (void)arg;
+    work_step("+");
+    CHECK_EQ(evl_post(l, work_task, text("p")), 0);
+}
+
 static void work_closed(evl_handle_t *handle) {
     work_step((const char *)handle->data);
+}
+
+/* Closes another: for the next iteration. */
+static void work_closed_late(evl_handle_t *handle) {
+    work_step((const char *)handle->data);
+    CHECK_EQ(evl_timer_init(&loop, &work.late_closer), 0);
+    work.late_closer.data = text("L");
+    evl_close((evl_handle_t *)&work.late_closer, work_closed);
 }
 
 static void work_idle(evl_idle_t *idle) {
@@ -1396,9 +1410,11 @@ static void work_check(evl_check_t *check) {
         CHECK_EQ(evl_check_stop(check), 0);
 }
 
+/* Sets another: for the next iteration. */
 static void work_immediate(evl_loop_t *l, void *arg) {
     (void)l;
     work_step((const char *)arg);
+    CHECK_EQ(evl_set_immediate(&loop, work_task, text("i"), NULL), 0);
     CHECK_EQ(evl_next_tick(&loop, work_task, text("k")), 0);
     CHECK_EQ(evl_next_tick(&loop, work_task, text("l")), 0);
     CHECK_EQ(evl_queue_microtask(&loop, work_task, text("m")), 0);
@@ -1424,8 +1440,10 @@ static void work_prepare(evl_prepare_t *prepare) {
         CHECK_EQ(evl_post(&loop, work_task, text(names[i + 3])), 0);
         CHECK_EQ(evl_timer_init(&loop, &work.closers[i]), 0);
         work.closers[i].data = text(names[i + 6]);
-        evl_close((evl_handle_t *)&work.closers[i], work_closed);
+        evl_close((evl_handle_t *)&work.closers[i], i == 0 ? work_closed_late : work_closed);
     }
+    CHECK_EQ(evl_post(&loop, work_post_again, NULL), 0);
+    CHECK_EQ(evl_timer_start(&work.restarting, work_restart, 0, 0), 0);
 }
 
 static void work_begin(int sliced) {
@@ -1447,7 +1465,6 @@ static void work_begin(int sliced) {
         CHECK_EQ(evl_check_start(&work.checks[i], work_check), 0);
     }
     new_timer(&work.restarting, "");
-    /* From a check, so that its first run does not depend on what comes before the first phase. */
     CHECK_EQ(evl_next_tick(&loop, work_task, text("x")), 0);
     CHECK_EQ(evl_next_tick(&loop, work_task, text("y")), 0);
     CHECK_EQ(evl_queue_microtask(&loop, work_task, text("z")), 0);
@@ -1889,7 +1906,7 @@ TEST(loop_configure) {
     CHECK_EQ(evl_loop_configure(&loop, EVL_LOOP_BLOCK_SIGNAL, 0), EVL_EINVAL);
     CHECK_EQ(evl_loop_configure(&loop, EVL_METRICS_IDLE_TIME, 0), 0);
     CHECK_EQ(evl_loop_configure(&loop, EVL_LOOP_USE_IO_URING_SQPOLL, 0), EVL_ENOSYS);
-    CHECK_EQ(evl_loop_configure(&loop, (evl_loop_option)99, 0), EVL_ENOSYS);
+    CHECK_EQ(evl_loop_configure(&loop, (evl_loop_option)3, 0), EVL_ENOSYS);
     CHECK_EQ(evl_metrics_info(&loop, &metrics), 0);
     trace_iteration();
     finish(&loop);
@@ -2130,10 +2147,205 @@ TEST(loop_survives_each_failing_allocation) {
         }
 }
 
-/* The system calls that a backend and its wake-up are made of; each may fail at any time. */
-typedef struct {
-    const char *name;
-    int err;
-    int fatal; /* evl_loop_init reports it */
-} call_t;
+/* The system calls that a poller is made of, the nth of each failing: an error, or all is well. */
+TEST(loop_survives_each_failing_system_call) {
+    static const char *const names[] = {"epoll_create", "eventfd", "epoll_ctl",
+                                        "pipe",         "fionbio", "fcntl"};
+    static const int errors[] = {EMFILE, ENFILE, ENOMEM};
+    int fds = test_open_fds();
+    for (int name = 0; name < 6; name++)
+        for (int err = 0; err < 3; err++)
+            for (long nth = 1;; nth++) {
+                trace_reset();
+                test_fault_set(names[name], nth, 1, errors[err]);
+                int failures = small_program();
+                long hits = test_fault_hits(names[name]);
+                test_fault_clear();
+                CHECK_EQ(test_alloc_live(), 0);
+                CHECK_EQ(test_open_fds(), fds);
+                if (failures == 0)
+                    CHECK_EQ(has_all("takiop"), 1);
+                if (hits == 0) {
+                    CHECK_EQ(failures, 0);
+                    break;
+                }
+                CHECK_LT(nth, 100);
+            }
+}
 
+TEST(loop_init_reports_each_failing_system_call) {
+    static const char *const names[] = {"epoll_create", "eventfd", "epoll_ctl", "pipe"};
+    static const int errors[] = {EMFILE, ENFILE, ENOMEM, EMFILE};
+    int fds = test_open_fds(), hits = 0;
+    for (int i = 0; i < 4; i++) {
+        test_fault_set(names[i], 1, 1, errors[i]);
+        int result = evl_loop_init(&loop);
+        if (test_fault_hits(names[i]) == 0) { /* the other backend's */
+            CHECK_EQ(result, 0);
+            CHECK_EQ(evl_loop_close(&loop), 0);
+        } else {
+            hits++;
+            CHECK_EQ(result, -errors[i]);
+            CHECK_EQ(test_alloc_live(), 0);
+            CHECK_EQ(test_open_fds(), fds);
+        }
+        test_fault_clear();
+    }
+    CHECK_GT(hits, 0);
+    test_fault_set("epoll_create", 1, -1, EMFILE);
+    test_fault_set("pipe", 1, -1, EMFILE);
+    CHECK_EQ(evl_loop_new() == NULL, 1);
+    CHECK_EQ(evl_default_loop() == NULL, 1);
+    test_fault_clear();
+    CHECK_EQ(test_alloc_live(), 0);
+}
+
+static const char *wait_name(void) {
+    return strcmp(test_backend(), "poll") == 0 ? "poll" : "epoll_wait";
+}
+
+TEST(loop_wait_interrupted_by_signals) {
+    evl_timer_t timer;
+    open_loop();
+    new_timer(&timer, "t");
+    uint64_t start = evl_hrtime();
+    CHECK_EQ(evl_timer_start(&timer, trace_timer, 5, 0), 0);
+    test_fault_set(wait_name(), 1, 3, EINTR);
+    CHECK_NE(evl_run(&loop, EVL_RUN_NOWAIT), 0);
+    CHECK_GE(test_fault_hits(wait_name()), 1);
+    test_fault_set(wait_name(), 1, 3, EINTR);
+    CHECK_EQ(evl_run(&loop, EVL_RUN_ONCE), 0); /* it goes on sleeping */
+    CHECK_EQ(test_fault_hits(wait_name()), 3);
+    CHECK_GE(evl_hrtime() - start, 5 * MS);
+    CHECK_TRACE("t");
+    finish(&loop);
+}
+
+/* An error that has no business here is reported, and the loop is as good as before. */
+TEST(loop_wait_that_fails_is_reported) {
+    open_loop();
+    CHECK_EQ(evl_set_immediate(&loop, trace_task, text("i"), NULL), 0);
+    test_fault_set(wait_name(), 1, 1, ENOMEM);
+    CHECK_EQ(evl_run(&loop, EVL_RUN_DEFAULT), EVL_ENOMEM);
+    test_fault_clear();
+    run_all();
+    CHECK_TRACE("i");
+    finish(&loop);
+}
+
+/* Kernels before 5.11 have no epoll_pwait2, and seccomp filters answer EPERM for what is new. */
+TEST(loop_without_epoll_pwait2) {
+    static const int errors[] = {ENOSYS, EPERM};
+    evl_timer_t timer;
+    evl_metrics_t metrics;
+    for (int i = 0; i < 2; i++) {
+        open_loop();
+        new_timer(&timer, "t");
+        test_fault_set("epoll_pwait2", 1, -1, errors[i]);
+        uint64_t start = evl_hrtime();
+        CHECK_EQ(evl_timer_start_ns(&timer, trace_timer, 5 * MS + 300000, 0), 0);
+        CHECK_EQ(evl_run(&loop, EVL_RUN_DEFAULT), 0);
+        CHECK_GE(evl_hrtime() - start, 5 * MS + 300000);
+        CHECK_TRACE("t");
+        CHECK_EQ(evl_metrics_info(&loop, &metrics), 0);
+        CHECK_LE(metrics.loop_count, 2); /* rounded up: no spinning in the last millisecond */
+        test_fault_clear();
+        finish(&loop);
+    }
+}
+
+TEST(loop_wakeup_interrupted_by_signals) {
+    evl_async_t async;
+    open_loop();
+    CHECK_EQ(evl_async_init(&loop, &async, child_async), 0);
+    test_fault_set("wake", 1, 3, EINTR);
+    errno = 4711;
+    CHECK_EQ(evl_async_send(&async), 0);
+    CHECK_EQ(errno, 4711); /* it may be called from a signal handler */
+    CHECK_EQ(test_fault_hits("wake"), 3);
+    CHECK_EQ(test_fault_calls("wake"), 4);
+    if (evl_backend_fd(&loop) != -1) {
+        struct pollfd pollfd;
+        pollfd.fd = evl_backend_fd(&loop);
+        pollfd.events = POLLIN;
+        pollfd.revents = 0;
+        CHECK_EQ(poll(&pollfd, 1, 0), 1);
+    }
+    run_all();
+    CHECK_TRACE("a");
+    finish(&loop);
+}
+
+/* evl_loop_fork that fails, at each call it makes, can be called again. */
+TEST(loop_fork_can_be_repeated_when_it_fails) {
+    static const char *const names[] = {"epoll_create", "eventfd", "epoll_ctl", "pipe"};
+    enum { COUNT = 3 };
+    evl_poll_t polls[COUNT];
+    evl_async_t async;
+    evl_os_sock_t sockets[COUNT][2];
+    char byte;
+    open_loop();
+    for (int i = 0; i < COUNT; i++) {
+        socket_pair(sockets[i]);
+        CHECK_EQ(evl_poll_init_socket(&loop, &polls[i], sockets[i][0]), 0);
+        CHECK_EQ(evl_poll_start(&polls[i], EVL_READABLE, child_poll), 0);
+    }
+    CHECK_EQ(evl_async_init(&loop, &async, child_async), 0);
+    CHECK_NE(evl_run(&loop, EVL_RUN_NOWAIT), 0);
+    int fds = test_open_fds();
+    for (int name = 0; name < 4; name++)
+        for (long nth = 1; nth <= 5; nth++) {
+            pid_t pid = fork();
+            CHECK_GE(pid, 0);
+            if (pid > 0) {
+                expect_exit_0(pid);
+                continue;
+            }
+            test_fault_set(names[name], nth, 1, EMFILE);
+            int result = evl_loop_fork(&loop);
+            CHECK_EQ(result, test_fault_hits(names[name]) > 0 ? EVL_EMFILE : 0);
+            if (result != 0)
+                CHECK_EQ(evl_loop_fork(&loop), 0);
+            CHECK_EQ(test_open_fds(), fds);
+            for (int i = 0; i < COUNT; i++)
+                CHECK_EQ(write(sockets[i][1], "x", 1), 1);
+            CHECK_EQ(evl_async_send(&async), 0);
+            run_all();
+            CHECK_EQ(trace_length, COUNT + 1);
+            finish(&loop);
+            for (int i = 0; i < COUNT; i++)
+                CHECK_EQ(read(sockets[i][0], &byte, 1), -1); /* the children share the sockets */
+            _exit(0);
+        }
+    finish(&loop);
+    for (int i = 0; i < COUNT; i++)
+        close_pair(sockets[i]);
+}
+
+/* A descriptor that waits for fork to be repeated can still be closed. */
+TEST(loop_fork_that_failed_can_be_closed) {
+    evl_poll_t polls[2];
+    evl_os_sock_t sockets[2];
+    socket_pair(sockets);
+    open_loop();
+    for (int i = 0; i < 2; i++) {
+        CHECK_EQ(evl_poll_init_socket(&loop, &polls[i], sockets[i]), 0);
+        CHECK_EQ(evl_poll_start(&polls[i], EVL_READABLE, any_poll), 0);
+    }
+    for (long nth = 1; nth <= 4; nth++) {
+        pid_t pid = fork();
+        CHECK_GE(pid, 0);
+        if (pid > 0) {
+            expect_exit_0(pid);
+            continue;
+        }
+        test_fault_set(strcmp(test_backend(), "poll") == 0 ? "pipe" : "epoll_ctl", nth, -1, ENOMEM);
+        evl_loop_fork(&loop);
+        test_fault_clear();
+        CHECK_EQ(evl_loop_destroy(&loop, 1000), 0);
+        CHECK_EQ(test_alloc_live(), 0);
+        _exit(0);
+    }
+    finish(&loop);
+    close_pair(sockets);
+}
