@@ -2852,7 +2852,7 @@ static uint32_t evli_epoll_mask(const evli_io_t *io, unsigned bits) {
         mask |= (uint32_t)EPOLLIN;
     if (bits & EVLI_OUT)
         mask |= (uint32_t)EPOLLOUT;
-    if (bits & EVLI_PRI)
+    if ((bits & EVLI_PRI) || io->kind == EVLI_IO_STREAM)
         mask |= (uint32_t)EPOLLPRI;
     if ((bits & EVLI_HUP) || io->kind == EVLI_IO_STREAM)
         mask |= (uint32_t)EPOLLRDHUP;
@@ -4631,7 +4631,7 @@ static evl_buf_t evli_stream_buffer(evl_stream_t *stream) {
 
 /* Reads until the kernel has no more, the user has enough, or it is the others' turn. A short read
  * means that the kernel is empty, which saves asking; but not when the end has been announced, nor
- * with urgent data about, at which reads stop. */
+ * once there has been urgent data: reads stop at its mark. */
 static void evli_stream_read(evl_stream_t *stream) {
     evli_io_t *io = &stream->priv.io;
     int turns = EVLI_FAIR;
@@ -4932,6 +4932,8 @@ static void evli_stream_run(evl_loop_t *loop, evli_io_t *io) {
     evli_flow_check(stream);
     if (fed || stream->priv.done_tail != NULL)
         evli_stream_report(stream);
+    if (evl_is_closing(EVLI_HANDLE(stream)))
+        return;
     evli_flow_check(stream);
     if (stream->priv.shutdown_req != NULL && stream->priv.connect_req == NULL &&
         stream->priv.queue_tail == NULL && stream->priv.done_tail == NULL && !evli_halted(loop))

@@ -58,7 +58,7 @@ runs() { # TITLE FLAGS FILES...
         files="$files $programs/$file"
     done
     add_case "$title" "$cc $flags -o $out/\$1.exe $files -pthread
-$out/\$1.exe"
+timeout 20 $out/\$1.exe"
 }
 
 # The compiler must refuse, and name TEXT.

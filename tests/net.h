@@ -453,6 +453,38 @@ static inline void net_connect(net_t *net, evl_tcp_t *tcp, evl_connect_t *req, i
     CHECK_EQ(evl_tcp_connect(req, tcp, net_sa(&addr), cb), 0);
 }
 
+/* A server that accepts what comes; `data` of the listener points to it. */
+#define NET_GUESTS 256
+
+typedef struct {
+    evl_tcp_t guests[NET_GUESTS];
+    int count;    /* accepted, from guests[0] on */
+    long calls;   /* of the connection callback, with status 0 */
+    long errors;  /* … with an error */
+    int error;    /* the last one */
+    int no_fetch; /* do not call evl_accept */
+} net_hall_t;
+
+static inline void net_admit(net_hall_t *hall, evl_stream_t *server) {
+    evl_tcp_t *guest = &hall->guests[hall->count];
+    CHECK_LT(hall->count, NET_GUESTS);
+    CHECK_EQ(evl_tcp_init(server->loop, guest), 0);
+    CHECK_EQ(evl_accept(server, net_stream(guest)), 0);
+    hall->count++;
+}
+
+static inline void net_on_connection(evl_stream_t *server, int status) {
+    net_hall_t *hall = (net_hall_t *)server->data;
+    if (status != 0) {
+        hall->errors++;
+        hall->error = status;
+        return;
+    }
+    hall->calls++;
+    if (!hall->no_fetch)
+        net_admit(hall, server);
+}
+
 /* Writes the test stream until the kernel takes no more; returns how much. For tight handles. */
 static inline size_t net_stuff(evl_tcp_t *tcp) {
     size_t offset = 0;

@@ -100,6 +100,54 @@ TEST(async_sent_in_its_own_callback) {
     finish(&loop);
 }
 
+static evl_async_t first, second, third;
+
+static void send_self_and_close_second(evl_async_t *async) {
+    trace("a");
+    if (calls++ == 0) {
+        CHECK_EQ(evl_async_send(async), 0);
+        CHECK_EQ(evl_async_send(&second), 0); /* in the same place as this one's */
+        evl_close((evl_handle_t *)&second, NULL);
+    }
+}
+
+/* Nor does it come sooner because the close of another has to look through what was sent. */
+TEST(async_sent_in_its_own_callback_waits_whatever_is_closed) {
+    evl_prepare_t prepare;
+    open_loop();
+    CHECK_EQ(evl_prepare_init(&loop, &prepare), 0);
+    CHECK_EQ(evl_prepare_start(&prepare, mark_iteration), 0);
+    CHECK_EQ(evl_async_init(&loop, &first, send_self_and_close_second), 0);
+    CHECK_EQ(evl_async_init(&loop, &second, never_async), 0);
+    CHECK_EQ(evl_async_send(&first), 0);
+    CHECK_NE(evl_run(&loop, EVL_RUN_NOWAIT), 0);
+    CHECK_NE(evl_run(&loop, EVL_RUN_NOWAIT), 0);
+    CHECK_TRACE("|a|a");
+    finish(&loop);
+}
+
+static void send_second_and_close_self(evl_async_t *async) {
+    trace("b");
+    CHECK_EQ(evl_async_send(&second), 0);
+    CHECK_EQ(evl_async_send(async), 0);
+    evl_close((evl_handle_t *)async, NULL); /* takes itself out of what was sent, and only itself */
+}
+
+TEST(async_closed_by_itself_leaves_the_others_that_were_sent) {
+    open_loop();
+    CHECK_EQ(evl_async_init(&loop, &first, send_second_and_close_self), 0);
+    CHECK_EQ(evl_async_init(&loop, &second, trace_async), 0);
+    CHECK_EQ(evl_async_init(&loop, &third, trace_async), 0);
+    second.data = text("2");
+    third.data = text("3");
+    CHECK_EQ(evl_async_send(&first), 0);
+    CHECK_EQ(evl_async_send(&third), 0);
+    CHECK_NE(evl_run(&loop, EVL_RUN_NOWAIT), 0);
+    CHECK_NE(evl_run(&loop, EVL_RUN_NOWAIT), 0);
+    CHECK(strcmp(trace_text, "b32") == 0 || strcmp(trace_text, "b23") == 0);
+    finish(&loop);
+}
+
 TEST(async_without_callback_only_wakes) {
     evl_async_t async;
     open_loop();
@@ -110,8 +158,6 @@ TEST(async_without_callback_only_wakes) {
     CHECK_NE(evl_run(&loop, EVL_RUN_ONCE), 0);
     finish(&loop);
 }
-
-static evl_async_t first, second, third;
 
 static void close_others(evl_async_t *async) {
     trace("1");
@@ -326,6 +372,80 @@ TEST(async_sent_from_other_phases_keeps_the_loop_from_sleeping) {
     CHECK_NE(evl_run(&loop, EVL_RUN_ONCE), 0); /* the timer runs at its end */
     CHECK_NE(evl_run(&loop, EVL_RUN_ONCE), 0);
     CHECK_EQ(calls, 2);
+    finish(&loop);
+}
+
+/* ---- The price of a send --------------------------------------------------------------------- */
+
+static void send_often_in_callback(evl_timer_t *timer) {
+    (void)timer;
+    for (int i = 0; i < 100; i++) {
+        CHECK_EQ(evl_async_send(&first), 0);
+        CHECK_EQ(evl_async_send(&second), 0);
+        CHECK_EQ(evl_post(&loop, trace_task, text("")), 0);
+    }
+}
+
+TEST(async_sends_to_an_awake_loop_make_no_system_call) {
+    evl_timer_t timer;
+    open_loop();
+    CHECK_EQ(evl_async_init(&loop, &first, count_async), 0);
+    CHECK_EQ(evl_async_init(&loop, &second, count_async), 0);
+    CHECK_EQ(evl_timer_init(&loop, &timer), 0);
+    CHECK_EQ(evl_timer_start(&timer, send_often_in_callback, 1, 1), 0);
+    CHECK_NE(evl_run(&loop, EVL_RUN_ONCE), 0);
+    test_fault_set("wake", 0, 0, 0); /* counts */
+    for (int i = 0; i < 3; i++) {
+        CHECK_NE(evl_run(&loop, EVL_RUN_ONCE), 0);
+        CHECK_LE(test_fault_calls("wake"), i + 1); /* one at most, when the run is left */
+    }
+    CHECK_GE(calls, 2 * 2);
+    test_fault_clear();
+    finish(&loop);
+}
+
+static void send_in_prepare(evl_prepare_t *prepare) {
+    (void)prepare;
+    CHECK_EQ(evl_async_send(&first), 0);
+    CHECK_EQ(evl_async_send(&second), 0);
+}
+
+static void stop_after_many(evl_async_t *async) {
+    if (++calls == 1000)
+        evl_stop(async->loop);
+}
+
+TEST(async_sends_from_the_loops_own_callbacks_make_no_system_call) {
+    evl_prepare_t prepare;
+    open_loop();
+    CHECK_EQ(evl_async_init(&loop, &first, stop_after_many), 0);
+    CHECK_EQ(evl_async_init(&loop, &second, NULL), 0);
+    CHECK_EQ(evl_prepare_init(&loop, &prepare), 0);
+    CHECK_EQ(evl_prepare_start(&prepare, send_in_prepare), 0);
+    test_fault_set("wake", 0, 0, 0);
+    CHECK_NE(evl_run(&loop, EVL_RUN_DEFAULT), 0);
+    CHECK_EQ(calls, 1000);
+    CHECK_LE(test_fault_calls("wake"), 1); /* at the very end */
+    test_fault_clear();
+    finish(&loop);
+}
+
+TEST(async_many_sends_to_a_sleeping_loop_make_one_system_call) {
+    open_loop();
+    CHECK_EQ(evl_async_init(&loop, &first, count_async), 0);
+    CHECK_EQ(evl_async_init(&loop, &second, count_async), 0);
+    for (int round = 0; round < 3; round++) {
+        test_fault_set("wake", 0, 0, 0);
+        for (int i = 0; i < 100; i++) {
+            CHECK_EQ(evl_async_send(&first), 0);
+            CHECK_EQ(evl_async_send(&second), 0);
+            CHECK_EQ(evl_post(&loop, trace_task, text("")), 0);
+        }
+        CHECK_EQ(test_fault_calls("wake"), 1);
+        CHECK_NE(evl_run(&loop, EVL_RUN_ONCE), 0);
+    }
+    CHECK_EQ(calls, 6);
+    test_fault_clear();
     finish(&loop);
 }
 

@@ -1667,9 +1667,9 @@ TEST(stream_close_both_ends_from_each_other) {
             evl_buf_t buf = net_buf(0, 10);
             twins->ends[i].data = twins;
             CHECK_EQ(evl_write(&reqs[i], net_stream(&twins->ends[i]), &buf, 1, NULL), 0);
-            CHECK_EQ(evl_read_start(net_stream(&twins->ends[i]), lent ? NULL : net_alloc,
-                                    twins_on_read),
-                     0);
+            CHECK_EQ(
+                evl_read_start(net_stream(&twins->ends[i]), lent ? NULL : net_alloc, twins_on_read),
+                0);
         }
         CHECK_EQ(evl_run(&net.loop, EVL_RUN_DEFAULT), 0);
         CHECK_EQ(twins->reads, 1);
@@ -1719,8 +1719,7 @@ TEST(stream_close_with_queued_writes) {
     for (size_t i = 0; i < NET_COUNT(queue.writes); i++) {
         evl_buf_t buf = net_buf(0, i == 0 ? 10 : 30000);
         queue.writes[i].data = &queue;
-        CHECK_EQ(
-            evl_write(&queue.writes[i], net_stream(&queue.tcp), &buf, 1, queue_on_write), 0);
+        CHECK_EQ(evl_write(&queue.writes[i], net_stream(&queue.tcp), &buf, 1, queue_on_write), 0);
     }
     queue.shut.data = &queue;
     CHECK_EQ(evl_shutdown(&queue.shut, net_stream(&queue.tcp), queue_on_shutdown), 0);

@@ -3,39 +3,6 @@
 
 #ifndef EVLOOP_NO_NET
 
-/* ---- A server that accepts what comes -------------------------------------------------------- */
-
-#define GUESTS 256
-
-typedef struct {
-    evl_tcp_t guests[GUESTS];
-    int count;    /* accepted, from guests[0] on */
-    long calls;   /* of the connection callback, with status 0 */
-    long errors;  /* … with an error */
-    int error;    /* the last one */
-    int no_fetch; /* do not call evl_accept */
-} hall_t;
-
-static void hall_admit(hall_t *hall, evl_stream_t *server) {
-    evl_tcp_t *guest = &hall->guests[hall->count];
-    CHECK_LT(hall->count, GUESTS);
-    CHECK_EQ(evl_tcp_init(server->loop, guest), 0);
-    CHECK_EQ(evl_accept(server, net_stream(guest)), 0);
-    hall->count++;
-}
-
-static void hall_on_connection(evl_stream_t *server, int status) {
-    hall_t *hall = (hall_t *)server->data;
-    if (status != 0) {
-        hall->errors++;
-        hall->error = status;
-        return;
-    }
-    hall->calls++;
-    if (!hall->no_fetch)
-        hall_admit(hall, server);
-}
-
 /* ---- A connect and what became of it --------------------------------------------------------- */
 
 typedef struct {
@@ -289,12 +256,12 @@ TEST(tcp_listen_without_bind) {
 
 TEST(tcp_listen_again_replaces_the_callback) {
     net_t net;
-    hall_t *hall = (hall_t *)calloc(1, sizeof(*hall));
+    net_hall_t *hall = (net_hall_t *)calloc(1, sizeof(*hall));
     evl_tcp_t server;
     net_open(&net);
     int port = net_listen(&net, &server, 4, on_connection_never);
     server.data = hall;
-    CHECK_EQ(evl_listen(net_stream(&server), 8, hall_on_connection), 0);
+    CHECK_EQ(evl_listen(net_stream(&server), 8, net_on_connection), 0);
     int client = net_raw_connect(port);
     NET_UNTIL(&net.loop, hall->count == 1);
     close(client);
@@ -315,7 +282,7 @@ TEST(tcp_listen_on_a_connection) {
 
 TEST(tcp_ipv6_only) {
     net_t net;
-    hall_t *hall = (hall_t *)calloc(1, sizeof(*hall));
+    net_hall_t *hall = (net_hall_t *)calloc(1, sizeof(*hall));
     evl_tcp_t only, both;
     dial_t dial;
     evl_tcp_t four;
@@ -331,7 +298,7 @@ TEST(tcp_ipv6_only) {
     CHECK_EQ(evl_tcp_init(&net.loop, &both), 0);
     both.data = hall;
     CHECK_EQ(evl_tcp_bind(&both, net_sa6(&any), 0), 0);
-    CHECK_EQ(evl_listen(net_stream(&both), 4, hall_on_connection), 0);
+    CHECK_EQ(evl_listen(net_stream(&both), 4, net_on_connection), 0);
     CHECK_EQ(net_raw_option(net_fileno(&both), IPPROTO_IPV6, IPV6_V6ONLY), 0);
 
     struct sockaddr_in addr = net_addr(net_raw_port(net_fileno(&both)));
@@ -345,7 +312,7 @@ TEST(tcp_ipv6_only) {
 
 TEST(tcp_ipv6_connection) {
     net_t net;
-    hall_t *hall = (hall_t *)calloc(1, sizeof(*hall));
+    net_hall_t *hall = (net_hall_t *)calloc(1, sizeof(*hall));
     evl_tcp_t server, client;
     dial_t dial;
     struct sockaddr_in6 addr, name;
@@ -360,7 +327,7 @@ TEST(tcp_ipv6_connection) {
     CHECK_EQ(evl_tcp_init(&net.loop, &server), 0);
     server.data = hall;
     CHECK_EQ(evl_tcp_bind(&server, net_sa6(&addr), 0), 0);
-    CHECK_EQ(evl_listen(net_stream(&server), 4, hall_on_connection), 0);
+    CHECK_EQ(evl_listen(net_stream(&server), 4, net_on_connection), 0);
     CHECK_EQ(evl_tcp_getsockname(&server, (struct sockaddr *)&addr, &length), 0);
     CHECK_EQ(length, sizeof(addr));
     CHECK_EQ(addr.sin6_family, AF_INET6);
@@ -388,8 +355,8 @@ TEST(tcp_ipv6_connection) {
 TEST(tcp_reuseport_shares_a_port) {
     enum { CLIENTS = 64 };
     net_t net;
-    hall_t *left = (hall_t *)calloc(1, sizeof(*left));
-    hall_t *right = (hall_t *)calloc(1, sizeof(*right));
+    net_hall_t *left = (net_hall_t *)calloc(1, sizeof(*left));
+    net_hall_t *right = (net_hall_t *)calloc(1, sizeof(*right));
     evl_tcp_t first, second, plain;
     int clients[CLIENTS];
     struct sockaddr_in addr = net_addr(0);
@@ -405,12 +372,12 @@ TEST(tcp_reuseport_shares_a_port) {
     CHECK_EQ(result, 0);
     first.data = left;
     second.data = right;
-    CHECK_EQ(evl_listen(net_stream(&first), CLIENTS, hall_on_connection), 0);
+    CHECK_EQ(evl_listen(net_stream(&first), CLIENTS, net_on_connection), 0);
     addr = net_addr(net_raw_port(net_fileno(&first)));
     CHECK_EQ(evl_tcp_init(&net.loop, &second), 0);
     second.data = right;
     CHECK_EQ(evl_tcp_bind(&second, net_sa(&addr), EVL_TCP_REUSEPORT), 0);
-    CHECK_EQ(evl_listen(net_stream(&second), CLIENTS, hall_on_connection), 0);
+    CHECK_EQ(evl_listen(net_stream(&second), CLIENTS, net_on_connection), 0);
     CHECK_EQ(evl_tcp_init(&net.loop, &plain), 0);
     CHECK_EQ(evl_tcp_bind(&plain, net_sa(&addr), 0), 0);
     CHECK_EQ(evl_listen(net_stream(&plain), 1, on_connection_never), EVL_EADDRINUSE);
@@ -487,11 +454,11 @@ TEST(tcp_names_into_little_room) {
 
 TEST(tcp_connect_succeeds) {
     net_t net;
-    hall_t *hall = (hall_t *)calloc(1, sizeof(*hall));
+    net_hall_t *hall = (net_hall_t *)calloc(1, sizeof(*hall));
     evl_tcp_t server, client;
     dial_t dial;
     net_open(&net);
-    int port = net_listen(&net, &server, 4, hall_on_connection);
+    int port = net_listen(&net, &server, 4, net_on_connection);
     server.data = hall;
     struct sockaddr_in addr = net_addr(port);
     CHECK_EQ(evl_tcp_init(&net.loop, &client), 0);
@@ -927,7 +894,7 @@ TEST(tcp_open_twice) {
 
 TEST(tcp_open_listening_socket) {
     net_t net;
-    hall_t *hall = (hall_t *)calloc(1, sizeof(*hall));
+    net_hall_t *hall = (net_hall_t *)calloc(1, sizeof(*hall));
     evl_tcp_t server;
     int port;
     net_open(&net);
@@ -935,7 +902,7 @@ TEST(tcp_open_listening_socket) {
     CHECK_EQ(evl_tcp_init(&net.loop, &server), 0);
     CHECK_EQ(evl_tcp_open(&server, listener), 0);
     server.data = hall;
-    CHECK_EQ(evl_listen(net_stream(&server), 4, hall_on_connection), 0);
+    CHECK_EQ(evl_listen(net_stream(&server), 4, net_on_connection), 0);
     int client = net_raw_connect(port);
     NET_UNTIL(&net.loop, hall->count == 1);
     net_check_cloexec(net_fileno(&hall->guests[0]));
@@ -1161,14 +1128,14 @@ TEST(tcp_fileno) {
 /* Whatever the loop opens for itself is close-on-exec. */
 TEST(tcp_every_descriptor_is_close_on_exec) {
     net_t net;
-    hall_t *hall = (hall_t *)calloc(1, sizeof(*hall));
+    net_hall_t *hall = (net_hall_t *)calloc(1, sizeof(*hall));
     evl_tcp_t server, client;
     dial_t dial;
     unsigned char before[256];
     for (int fd = 0; fd < 256; fd++)
         before[fd] = fcntl(fd, F_GETFD) != -1;
     net_open(&net);
-    int port = net_listen(&net, &server, 4, hall_on_connection);
+    int port = net_listen(&net, &server, 4, net_on_connection);
     server.data = hall;
     struct sockaddr_in addr = net_addr(port);
     CHECK_EQ(evl_tcp_init(&net.loop, &client), 0);
@@ -1254,13 +1221,13 @@ TEST(tcp_accept_without_a_connection) {
 /* What is not taken is kept, the listener pauses, and goes on with the accept. */
 TEST(tcp_accept_later) {
     net_t net;
-    hall_t *hall = (hall_t *)calloc(1, sizeof(*hall));
+    net_hall_t *hall = (net_hall_t *)calloc(1, sizeof(*hall));
     net_sink_t sink;
     evl_tcp_t server;
     int clients[3];
     net_open(&net);
     memset(&sink, 0, sizeof(sink));
-    int port = net_listen(&net, &server, 4, hall_on_connection);
+    int port = net_listen(&net, &server, 4, net_on_connection);
     server.data = hall;
     hall->no_fetch = 1;
     for (size_t i = 0; i < NET_COUNT(clients); i++)
@@ -1270,13 +1237,13 @@ TEST(tcp_accept_later) {
     CHECK_LE(net_run_ms(&net.loop, 30), 10);
     CHECK_EQ(hall->calls, 1);
 
-    hall_admit(hall, net_stream(&server));
+    net_admit(hall, net_stream(&server));
     CHECK_EQ(hall->calls, 1); /* not from inside evl_accept */
     NET_UNTIL(&net.loop, hall->calls == 2);
     CHECK_LE(net_run_ms(&net.loop, 20), 10);
     CHECK_EQ(hall->calls, 2);
     hall->no_fetch = 0;
-    hall_admit(hall, net_stream(&server));
+    net_admit(hall, net_stream(&server));
     NET_UNTIL(&net.loop, hall->count == 3);
     CHECK_EQ(hall->calls, 3);
     CHECK_EQ(evl_accept(net_stream(&server), net_stream(&hall->guests[0])), EVL_EAGAIN);
@@ -1294,11 +1261,11 @@ TEST(tcp_accept_later) {
 TEST(tcp_accept_into_the_wrong_handle) {
     net_t net;
     evl_loop_t other_loop;
-    hall_t *hall = (hall_t *)calloc(1, sizeof(*hall));
+    net_hall_t *hall = (net_hall_t *)calloc(1, sizeof(*hall));
     evl_tcp_t server, busy, stranger;
     evl_timer_t timer;
     net_open(&net);
-    int port = net_listen(&net, &server, 4, hall_on_connection);
+    int port = net_listen(&net, &server, 4, net_on_connection);
     server.data = hall;
     hall->no_fetch = 1;
     int client = net_raw_connect(port);
@@ -1313,7 +1280,7 @@ TEST(tcp_accept_into_the_wrong_handle) {
     evl_close(net_handle(&stranger), NULL);
     evl_run(&other_loop, EVL_RUN_DEFAULT);
     CHECK_EQ(evl_loop_close(&other_loop), 0);
-    hall_admit(hall, net_stream(&server));
+    net_admit(hall, net_stream(&server));
     net_raw_write(client, "x", 1);
     net_raw_await(net_fileno(&hall->guests[0]));
     close(peer);
@@ -1325,11 +1292,11 @@ TEST(tcp_accept_into_the_wrong_handle) {
 TEST(tcp_accept_200_at_once) {
     enum { CLIENTS = 200 };
     net_t net;
-    hall_t *hall = (hall_t *)calloc(1, sizeof(*hall));
+    net_hall_t *hall = (net_hall_t *)calloc(1, sizeof(*hall));
     evl_tcp_t server;
     int clients[CLIENTS];
     net_open(&net);
-    int port = net_listen(&net, &server, 256, hall_on_connection);
+    int port = net_listen(&net, &server, 256, net_on_connection);
     server.data = hall;
     for (int i = 0; i < CLIENTS; i++)
         clients[i] = net_raw_connect(port);
@@ -1346,12 +1313,12 @@ TEST(tcp_accept_200_at_once) {
 TEST(tcp_connect_200_at_once) {
     enum { CLIENTS = 200 };
     net_t net;
-    hall_t *hall = (hall_t *)calloc(1, sizeof(*hall));
+    net_hall_t *hall = (net_hall_t *)calloc(1, sizeof(*hall));
     evl_tcp_t *clients = (evl_tcp_t *)calloc(CLIENTS, sizeof(evl_tcp_t));
     dial_t *dials = (dial_t *)calloc(CLIENTS, sizeof(dial_t));
     evl_tcp_t server;
     net_open(&net);
-    int port = net_listen(&net, &server, 256, hall_on_connection);
+    int port = net_listen(&net, &server, 256, net_on_connection);
     server.data = hall;
     struct sockaddr_in addr = net_addr(port);
     for (int i = 0; i < CLIENTS; i++) {
@@ -1403,15 +1370,15 @@ TEST(tcp_close_server_in_connection_callback) {
 }
 
 static void on_connection_accept_and_close(evl_stream_t *server, int status) {
-    hall_t *hall = (hall_t *)server->data;
+    net_hall_t *hall = (net_hall_t *)server->data;
     CHECK_EQ(status, 0);
-    hall_admit(hall, server);
+    net_admit(hall, server);
     evl_close(net_handle(&hall->guests[hall->count - 1]), NULL);
 }
 
 TEST(tcp_close_guest_in_connection_callback) {
     net_t net;
-    hall_t *hall = (hall_t *)calloc(1, sizeof(*hall));
+    net_hall_t *hall = (net_hall_t *)calloc(1, sizeof(*hall));
     evl_tcp_t server;
     int clients[5];
     net_open(&net);
@@ -1432,11 +1399,11 @@ TEST(tcp_close_guest_in_connection_callback) {
 
 TEST(tcp_close_server_with_a_kept_connection) {
     net_t net;
-    hall_t *hall = (hall_t *)calloc(1, sizeof(*hall));
+    net_hall_t *hall = (net_hall_t *)calloc(1, sizeof(*hall));
     evl_tcp_t server;
     char byte;
     net_open(&net);
-    int port = net_listen(&net, &server, 4, hall_on_connection);
+    int port = net_listen(&net, &server, 4, net_on_connection);
     server.data = hall;
     hall->no_fetch = 1;
     int client = net_raw_connect(port);
@@ -1453,10 +1420,10 @@ TEST(tcp_close_server_with_a_kept_connection) {
 /* Clients that are gone before they were accepted do no harm. */
 TEST(tcp_accept_clients_that_left) {
     net_t net;
-    hall_t *hall = (hall_t *)calloc(1, sizeof(*hall));
+    net_hall_t *hall = (net_hall_t *)calloc(1, sizeof(*hall));
     evl_tcp_t server;
     net_open(&net);
-    int port = net_listen(&net, &server, 16, hall_on_connection);
+    int port = net_listen(&net, &server, 16, net_on_connection);
     server.data = hall;
     for (int i = 0; i < 5; i++)
         net_raw_reset(net_raw_connect(port));
@@ -1554,7 +1521,7 @@ TEST(tcp_close_reset_with_queued_writes) {
 /* ---- Fork ------------------------------------------------------------------------------------ */
 
 /* The child: serves `wanted` clients of the inherited listener. */
-static int fork_child(net_t *net, hall_t *hall, int wanted) {
+static int fork_child(net_t *net, net_hall_t *hall, int wanted) {
     alarm(test_slow() ? 50 : 8);
     if (evl_loop_fork(&net->loop) != 0)
         return 10;
@@ -1573,12 +1540,12 @@ static int fork_child(net_t *net, hall_t *hall, int wanted) {
 
 TEST(tcp_fork_child_serves_the_listener) {
     net_t net;
-    hall_t *hall = (hall_t *)calloc(1, sizeof(*hall));
+    net_hall_t *hall = (net_hall_t *)calloc(1, sizeof(*hall));
     evl_tcp_t server;
     char bytes[100];
     int status = 0;
     net_open(&net);
-    int port = net_listen(&net, &server, 8, hall_on_connection);
+    int port = net_listen(&net, &server, 8, net_on_connection);
     server.data = hall;
     int first = net_raw_connect(port); /* so that the registration exists */
     NET_UNTIL(&net.loop, hall->count == 1);
