@@ -390,49 +390,154 @@ EVLOOP_API void evl_sleep(unsigned int msec);
 /* The codes: the negated errno where the system has one, else a number of our own far below. */
 /* clang-format off: one code a line would hide the list in itself */
 typedef enum {
-    EVL_EAI_ADDRFAMILY = -3000, EVL_EAI_AGAIN = -3001, EVL_EAI_BADFLAGS = -3002,
-    EVL_EAI_BADHINTS = -3013, EVL_EAI_CANCELED = -3003, EVL_EAI_FAIL = -3004,
-    EVL_EAI_FAMILY = -3005, EVL_EAI_MEMORY = -3006, EVL_EAI_NODATA = -3007,
-    EVL_EAI_NONAME = -3008, EVL_EAI_OVERFLOW = -3009, EVL_EAI_PROTOCOL = -3014,
-    EVL_EAI_SERVICE = -3010, EVL_EAI_SOCKTYPE = -3011, EVL_UNKNOWN = -4094, EVL_EOF = -4095,
+    EVL_EAI_ADDRFAMILY = -3000,
+    EVL_EAI_AGAIN = -3001,
+    EVL_EAI_BADFLAGS = -3002,
+    EVL_EAI_BADHINTS = -3013,
+    EVL_EAI_CANCELED = -3003,
+    EVL_EAI_FAIL = -3004,
+    EVL_EAI_FAMILY = -3005,
+    EVL_EAI_MEMORY = -3006,
+    EVL_EAI_NODATA = -3007,
+    EVL_EAI_NONAME = -3008,
+    EVL_EAI_OVERFLOW = -3009,
+    EVL_EAI_PROTOCOL = -3014,
+    EVL_EAI_SERVICE = -3010,
+    EVL_EAI_SOCKTYPE = -3011,
+    EVL_UNKNOWN = -4094,
+    EVL_EOF = -4095,
 #if defined(_WIN32)
-    EVL_E2BIG = -4093, EVL_EACCES = -4092, EVL_EADDRINUSE = -4091, EVL_EADDRNOTAVAIL = -4090,
-    EVL_EAFNOSUPPORT = -4089, EVL_EAGAIN = -4088, EVL_EALREADY = -4084, EVL_EBADF = -4083,
-    EVL_EBUSY = -4082, EVL_ECANCELED = -4081, EVL_ECONNABORTED = -4079, EVL_ECONNREFUSED = -4078,
-    EVL_ECONNRESET = -4077, EVL_EDESTADDRREQ = -4076, EVL_EEXIST = -4075, EVL_EFAULT = -4074,
-    EVL_EFBIG = -4036, EVL_EHOSTUNREACH = -4073, EVL_EINTR = -4072, EVL_EINVAL = -4071,
-    EVL_EIO = -4070, EVL_EISCONN = -4069, EVL_EISDIR = -4068, EVL_ELOOP = -4067,
-    EVL_EMFILE = -4066, EVL_EMSGSIZE = -4065, EVL_ENAMETOOLONG = -4064, EVL_ENETDOWN = -4063,
-    EVL_ENETUNREACH = -4062, EVL_ENFILE = -4061, EVL_ENOBUFS = -4060, EVL_ENODEV = -4059,
-    EVL_ENOENT = -4058, EVL_ENOMEM = -4057, EVL_ENOPROTOOPT = -4035, EVL_ENOSPC = -4055,
-    EVL_ENOSYS = -4054, EVL_ENOTCONN = -4053, EVL_ENOTDIR = -4052, EVL_ENOTEMPTY = -4051,
-    EVL_ENOTSOCK = -4050, EVL_ENOTSUP = -4049, EVL_EOVERFLOW = -4026, EVL_EPERM = -4048,
-    EVL_EPIPE = -4047, EVL_EPROTO = -4046, EVL_EPROTONOSUPPORT = -4045, EVL_EPROTOTYPE = -4044,
-    EVL_ERANGE = -4034, EVL_EROFS = -4043, EVL_ESHUTDOWN = -4042, EVL_ESPIPE = -4041,
-    EVL_ESRCH = -4040, EVL_ETIMEDOUT = -4039, EVL_ETXTBSY = -4038, EVL_EXDEV = -4037,
-    EVL_ENXIO = -4033, EVL_EMLINK = -4032, EVL_ENOTTY = -4029, EVL_EILSEQ = -4027,
-    EVL_ENOEXEC = -4022, EVL_ECHARSET = -4080, EVL_ENONET = -4056, EVL_EREMOTEIO = -4030,
-    EVL_EFTYPE = -4028, EVL_EHOSTDOWN = -4031, EVL_ESOCKTNOSUPPORT = -4025, EVL_ENODATA = -4024,
+    EVL_E2BIG = -4093,
+    EVL_EACCES = -4092,
+    EVL_EADDRINUSE = -4091,
+    EVL_EADDRNOTAVAIL = -4090,
+    EVL_EAFNOSUPPORT = -4089,
+    EVL_EAGAIN = -4088,
+    EVL_EALREADY = -4084,
+    EVL_EBADF = -4083,
+    EVL_EBUSY = -4082,
+    EVL_ECANCELED = -4081,
+    EVL_ECONNABORTED = -4079,
+    EVL_ECONNREFUSED = -4078,
+    EVL_ECONNRESET = -4077,
+    EVL_EDESTADDRREQ = -4076,
+    EVL_EEXIST = -4075,
+    EVL_EFAULT = -4074,
+    EVL_EFBIG = -4036,
+    EVL_EHOSTUNREACH = -4073,
+    EVL_EINTR = -4072,
+    EVL_EINVAL = -4071,
+    EVL_EIO = -4070,
+    EVL_EISCONN = -4069,
+    EVL_EISDIR = -4068,
+    EVL_ELOOP = -4067,
+    EVL_EMFILE = -4066,
+    EVL_EMSGSIZE = -4065,
+    EVL_ENAMETOOLONG = -4064,
+    EVL_ENETDOWN = -4063,
+    EVL_ENETUNREACH = -4062,
+    EVL_ENFILE = -4061,
+    EVL_ENOBUFS = -4060,
+    EVL_ENODEV = -4059,
+    EVL_ENOENT = -4058,
+    EVL_ENOMEM = -4057,
+    EVL_ENOPROTOOPT = -4035,
+    EVL_ENOSPC = -4055,
+    EVL_ENOSYS = -4054,
+    EVL_ENOTCONN = -4053,
+    EVL_ENOTDIR = -4052,
+    EVL_ENOTEMPTY = -4051,
+    EVL_ENOTSOCK = -4050,
+    EVL_ENOTSUP = -4049,
+    EVL_EOVERFLOW = -4026,
+    EVL_EPERM = -4048,
+    EVL_EPIPE = -4047,
+    EVL_EPROTO = -4046,
+    EVL_EPROTONOSUPPORT = -4045,
+    EVL_EPROTOTYPE = -4044,
+    EVL_ERANGE = -4034,
+    EVL_EROFS = -4043,
+    EVL_ESHUTDOWN = -4042,
+    EVL_ESPIPE = -4041,
+    EVL_ESRCH = -4040,
+    EVL_ETIMEDOUT = -4039,
+    EVL_ETXTBSY = -4038,
+    EVL_EXDEV = -4037,
+    EVL_ENXIO = -4033,
+    EVL_EMLINK = -4032,
+    EVL_ENOTTY = -4029,
+    EVL_EILSEQ = -4027,
+    EVL_ENOEXEC = -4022,
+    EVL_ECHARSET = -4080,
+    EVL_ENONET = -4056,
+    EVL_EREMOTEIO = -4030,
+    EVL_EFTYPE = -4028,
+    EVL_EHOSTDOWN = -4031,
+    EVL_ESOCKTNOSUPPORT = -4025,
+    EVL_ENODATA = -4024,
     EVL_EUNATCH = -4023,
 #else
-    EVL_E2BIG = -E2BIG, EVL_EACCES = -EACCES, EVL_EADDRINUSE = -EADDRINUSE,
-    EVL_EADDRNOTAVAIL = -EADDRNOTAVAIL, EVL_EAFNOSUPPORT = -EAFNOSUPPORT, EVL_EAGAIN = -EAGAIN,
-    EVL_EALREADY = -EALREADY, EVL_EBADF = -EBADF, EVL_EBUSY = -EBUSY, EVL_ECANCELED = -ECANCELED,
-    EVL_ECONNABORTED = -ECONNABORTED, EVL_ECONNREFUSED = -ECONNREFUSED,
-    EVL_ECONNRESET = -ECONNRESET, EVL_EDESTADDRREQ = -EDESTADDRREQ, EVL_EEXIST = -EEXIST,
-    EVL_EFAULT = -EFAULT, EVL_EFBIG = -EFBIG, EVL_EHOSTUNREACH = -EHOSTUNREACH,
-    EVL_EINTR = -EINTR, EVL_EINVAL = -EINVAL, EVL_EIO = -EIO, EVL_EISCONN = -EISCONN,
-    EVL_EISDIR = -EISDIR, EVL_ELOOP = -ELOOP, EVL_EMFILE = -EMFILE, EVL_EMSGSIZE = -EMSGSIZE,
-    EVL_ENAMETOOLONG = -ENAMETOOLONG, EVL_ENETDOWN = -ENETDOWN, EVL_ENETUNREACH = -ENETUNREACH,
-    EVL_ENFILE = -ENFILE, EVL_ENOBUFS = -ENOBUFS, EVL_ENODEV = -ENODEV, EVL_ENOENT = -ENOENT,
-    EVL_ENOMEM = -ENOMEM, EVL_ENOPROTOOPT = -ENOPROTOOPT, EVL_ENOSPC = -ENOSPC,
-    EVL_ENOSYS = -ENOSYS, EVL_ENOTCONN = -ENOTCONN, EVL_ENOTDIR = -ENOTDIR,
-    EVL_ENOTEMPTY = -ENOTEMPTY, EVL_ENOTSOCK = -ENOTSOCK, EVL_ENOTSUP = -ENOTSUP,
-    EVL_EOVERFLOW = -EOVERFLOW, EVL_EPERM = -EPERM, EVL_EPIPE = -EPIPE, EVL_EPROTO = -EPROTO,
-    EVL_EPROTONOSUPPORT = -EPROTONOSUPPORT, EVL_EPROTOTYPE = -EPROTOTYPE, EVL_ERANGE = -ERANGE,
-    EVL_EROFS = -EROFS, EVL_ESHUTDOWN = -ESHUTDOWN, EVL_ESPIPE = -ESPIPE, EVL_ESRCH = -ESRCH,
-    EVL_ETIMEDOUT = -ETIMEDOUT, EVL_ETXTBSY = -ETXTBSY, EVL_EXDEV = -EXDEV, EVL_ENXIO = -ENXIO,
-    EVL_EMLINK = -EMLINK, EVL_ENOTTY = -ENOTTY, EVL_EILSEQ = -EILSEQ, EVL_ENOEXEC = -ENOEXEC,
+    EVL_E2BIG = -E2BIG,
+    EVL_EACCES = -EACCES,
+    EVL_EADDRINUSE = -EADDRINUSE,
+    EVL_EADDRNOTAVAIL = -EADDRNOTAVAIL,
+    EVL_EAFNOSUPPORT = -EAFNOSUPPORT,
+    EVL_EAGAIN = -EAGAIN,
+    EVL_EALREADY = -EALREADY,
+    EVL_EBADF = -EBADF,
+    EVL_EBUSY = -EBUSY,
+    EVL_ECANCELED = -ECANCELED,
+    EVL_ECONNABORTED = -ECONNABORTED,
+    EVL_ECONNREFUSED = -ECONNREFUSED,
+    EVL_ECONNRESET = -ECONNRESET,
+    EVL_EDESTADDRREQ = -EDESTADDRREQ,
+    EVL_EEXIST = -EEXIST,
+    EVL_EFAULT = -EFAULT,
+    EVL_EFBIG = -EFBIG,
+    EVL_EHOSTUNREACH = -EHOSTUNREACH,
+    EVL_EINTR = -EINTR,
+    EVL_EINVAL = -EINVAL,
+    EVL_EIO = -EIO,
+    EVL_EISCONN = -EISCONN,
+    EVL_EISDIR = -EISDIR,
+    EVL_ELOOP = -ELOOP,
+    EVL_EMFILE = -EMFILE,
+    EVL_EMSGSIZE = -EMSGSIZE,
+    EVL_ENAMETOOLONG = -ENAMETOOLONG,
+    EVL_ENETDOWN = -ENETDOWN,
+    EVL_ENETUNREACH = -ENETUNREACH,
+    EVL_ENFILE = -ENFILE,
+    EVL_ENOBUFS = -ENOBUFS,
+    EVL_ENODEV = -ENODEV,
+    EVL_ENOENT = -ENOENT,
+    EVL_ENOMEM = -ENOMEM,
+    EVL_ENOPROTOOPT = -ENOPROTOOPT,
+    EVL_ENOSPC = -ENOSPC,
+    EVL_ENOSYS = -ENOSYS,
+    EVL_ENOTCONN = -ENOTCONN,
+    EVL_ENOTDIR = -ENOTDIR,
+    EVL_ENOTEMPTY = -ENOTEMPTY,
+    EVL_ENOTSOCK = -ENOTSOCK,
+    EVL_ENOTSUP = -ENOTSUP,
+    EVL_EOVERFLOW = -EOVERFLOW,
+    EVL_EPERM = -EPERM,
+    EVL_EPIPE = -EPIPE,
+    EVL_EPROTO = -EPROTO,
+    EVL_EPROTONOSUPPORT = -EPROTONOSUPPORT,
+    EVL_EPROTOTYPE = -EPROTOTYPE,
+    EVL_ERANGE = -ERANGE,
+    EVL_EROFS = -EROFS,
+    EVL_ESHUTDOWN = -ESHUTDOWN,
+    EVL_ESPIPE = -ESPIPE,
+    EVL_ESRCH = -ESRCH,
+    EVL_ETIMEDOUT = -ETIMEDOUT,
+    EVL_ETXTBSY = -ETXTBSY,
+    EVL_EXDEV = -EXDEV,
+    EVL_ENXIO = -ENXIO,
+    EVL_EMLINK = -EMLINK,
+    EVL_ENOTTY = -ENOTTY,
+    EVL_EILSEQ = -EILSEQ,
+    EVL_ENOEXEC = -ENOEXEC,
 #if defined(ECHARSET)
     EVL_ECHARSET = -ECHARSET,
 #else
@@ -578,12 +683,14 @@ struct evl_loop_s {
         evli_link_t immediates, immediate_batch;
         evli_node_t *sent;        /* atomic: asyncs signalled and not yet seen */
         evli_node_t *posted;      /* atomic: posts not yet seen */
-        evli_node_t *async_batch; /* taken from `sent`, to run in this order */
+        evli_node_t *async_taken; /* taken from `sent`, for the next pass */
+        evli_node_t *async_batch; /* to run in this one */
         evli_node_t *post_batch;
         uint32_t awake;       /* atomic: 1 while a sender need not wake the loop */
         uint32_t senders;     /* atomic: threads inside a send */
         uint32_t stop;        /* atomic */
         int signal;           /* blocked while asleep; 0: none */
+        uint32_t late_rounds; /* of pending callbacks in this poll phase */
         uint64_t deadline_ns; /* of evl_run_for; 0: none */
         uint64_t callbacks;   /* made while under a deadline */
         char *lent;           /* the block that reads without an alloc_cb go into */
@@ -656,7 +763,8 @@ EVLOOP_API int evl_post_stop(evl_loop_t *loop);
 /* Whether anything active and referenced, a request, a task, a post or a closing handle is left. */
 EVLOOP_API int evl_loop_alive(const evl_loop_t *loop);
 
-/* Calls `walk_cb` for every handle, also those that are closing. It may close handles. */
+/* Calls `walk_cb` for every handle, also those that are closing. It may close handles; those that it
+ * makes are not visited. A walk inside of it visits only what this one has visited. */
 EVLOOP_API void evl_walk(evl_loop_t *loop, evl_walk_cb walk_cb, void *arg);
 
 /* The cached time in milliseconds and nanoseconds: read when an iteration has polled. */
@@ -675,11 +783,11 @@ EVLOOP_API int evl_backend_timeout(const evl_loop_t *loop);
 typedef struct evl_metrics_s {
     uint64_t loop_count;     /* iterations */
     uint64_t events;         /* that the poller reported */
-    uint64_t events_waiting; /* … of which were there before the loop would have slept */
+    uint64_t events_waiting; /* … of those, found by looking without sleeping */
 } evl_metrics_t;
 
-/* Counters of the loop, and the nanoseconds it has slept (0 unless EVL_METRICS_IDLE_TIME was
- * configured). */
+/* Counters of the loop, and the nanoseconds it has slept (0 unless EVL_METRICS_IDLE_TIME is
+ * configured; with it, the loop looks once for events before it sleeps). */
 EVLOOP_API int evl_metrics_info(evl_loop_t *loop, evl_metrics_t *metrics);
 EVLOOP_API uint64_t evl_metrics_idle_time(evl_loop_t *loop);
 
@@ -809,7 +917,7 @@ EVLOOP_API int evl_fileno(const evl_handle_t *handle, evl_os_fd_t *fd);
 
 /* Functions to be called soon, as in Node. Ticks run before microtasks; both are drained before
  * evl_run's first phase and after every callback: all ticks, then all microtasks, again until both
- * are empty. They do not keep the loop alive, since no loop sleeps over them.
+ * are empty. A loop never sleeps while there are some.
  * Errors: EVL_EINVAL (cb is NULL), EVL_ENOMEM. Allocates only to grow. */
 EVLOOP_API int evl_next_tick(evl_loop_t *loop, evl_task_cb cb, void *arg);
 EVLOOP_API int evl_queue_microtask(evl_loop_t *loop, evl_task_cb cb, void *arg);
@@ -3218,39 +3326,37 @@ static const evli_backend_t evli_backend_poll = {
 
 /* ==== [SECTION] Callbacks and turns ==== */
 
-enum { /* evl_handle_t.flags */
-       EVLI_H_ACTIVE = 0x01,
-       EVLI_H_REF = 0x02,
-       EVLI_H_CLOSING = 0x04,
-       EVLI_H_CLOSED = 0x08,
-       EVLI_H_INTERNAL = 0x10,
-       EVLI_H_UNSEEN = 0x20, /* evl_walk has yet to visit it */
-       EVLI_H_BOUND = 0x40,
-       EVLI_H_READABLE = 0x80,
-       EVLI_H_WRITABLE = 0x100,
-       EVLI_H_LISTENING = 0x200,
-       EVLI_H_SHUTTING = 0x400, /* a shutdown waits for the queue or its callback */
-       EVLI_H_SHUT = 0x800,
-       EVLI_H_BLOCKING = 0x1000,
-       EVLI_H_FOREIGN =
-           0x2000, /* the descriptor came from the user, who may have duplicates of it */
-       EVLI_H_NODELAY = 0x4000,
-       EVLI_H_KEEPALIVE = 0x8000,
-       EVLI_H_HELD = 0x10000, /* the kernel still uses it: its close waits */
-       EVLI_H_IPV6 = 0x20000
+/* Evl_handle_t.flags. */
+enum {
+    EVLI_H_ACTIVE = 0x01,
+    EVLI_H_REF = 0x02,
+    EVLI_H_CLOSING = 0x04,
+    EVLI_H_CLOSED = 0x08,
+    EVLI_H_INTERNAL = 0x10,
+    EVLI_H_UNSEEN = 0x20, /* evl_walk has yet to visit it */
+    EVLI_H_BOUND = 0x40,
+    EVLI_H_READABLE = 0x80,
+    EVLI_H_WRITABLE = 0x100,
+    EVLI_H_LISTENING = 0x200,
+    EVLI_H_SHUTTING = 0x400, /* a shutdown waits for the queue or its callback */
+    EVLI_H_SHUT = 0x800,
+    EVLI_H_BLOCKING = 0x1000,
+    EVLI_H_FOREIGN = 0x2000, /* the descriptor came from the user, who may have duplicates of it */
+    EVLI_H_NODELAY = 0x4000,
+    EVLI_H_KEEPALIVE = 0x8000,
+    EVLI_H_HELD = 0x10000, /* the kernel still uses it: its close waits */
+    EVLI_H_IPV6 = 0x20000
 };
 
-enum { /* evl_loop_t.flags */
-       EVLI_L_RUNNING = 0x01,
-       EVLI_L_HALTED = 0x02, /* evl_run_for has spent its budget */
-       EVLI_L_IDLE_TIME = 0x04
+/* Evl_loop_t.flags. */
+enum {
+    EVLI_L_RUNNING = 0x01,
+    EVLI_L_HALTED = 0x02, /* evl_run_for has spent its budget */
+    EVLI_L_IDLE_TIME = 0x04
 };
 
-enum { /* evl_loop_t.turn: what the end of a turn has to look after */
-       EVLI_TURN_TASKS = 0x01,
-       EVLI_TURN_CHECKPOINT = 0x02,
-       EVLI_TURN_BUDGET = 0x04
-};
+/* Evl_loop_t.turn: what the end of a turn has to look after. */
+enum { EVLI_TURN_TASKS = 0x01, EVLI_TURN_CHECKPOINT = 0x02, EVLI_TURN_BUDGET = 0x04 };
 
 /* The one way to call the user: a callback, and then the end of its turn, where ticks and microtasks
  * are drained and budgets checked. While nothing of that is due, it costs one branch. After it, the
@@ -3346,20 +3452,22 @@ static evli_io_fn evli_io_function(unsigned kind);
 static evli_due_fn evli_due_function(unsigned kind);
 static const evli_handle_type_t *evli_handle_type_of(evl_handle_type type);
 
-enum { /* evl_loop_t.phase: where an iteration is, or will go on */
-       EVLI_PHASE_NONE,
-       EVLI_PHASE_PENDING,
-       EVLI_PHASE_IDLE,
-       EVLI_PHASE_PREPARE,
-       EVLI_PHASE_POLL,
-       EVLI_PHASE_READY,
-       EVLI_PHASE_ASYNC,
-       EVLI_PHASE_POSTS,
-       EVLI_PHASE_LATE,
-       EVLI_PHASE_CHECK,
-       EVLI_PHASE_IMMEDIATES,
-       EVLI_PHASE_CLOSING,
-       EVLI_PHASE_TIMERS
+/* Evl_loop_t.phase: where an iteration is, or will go on. */
+enum {
+    EVLI_PHASE_NONE,
+    EVLI_PHASE_PENDING,
+    EVLI_PHASE_IDLE,
+    EVLI_PHASE_PREPARE,
+    EVLI_PHASE_POLL,
+    EVLI_PHASE_READY,
+    EVLI_PHASE_ASYNC,
+    EVLI_PHASE_POSTS,
+    EVLI_PHASE_LATE,
+    EVLI_PHASE_CHECK,
+    EVLI_PHASE_IMMEDIATES,
+    EVLI_PHASE_CLOSING,
+    EVLI_PHASE_CLOCK,
+    EVLI_PHASE_TIMERS
 };
 
 /* Each phase function works on what was there when it began, and returns 1 when it is through and 0
@@ -3370,11 +3478,24 @@ static int evli_run_ios(evl_loop_t *loop, evli_link_t *queue) {
     if (evli_list_empty(&loop->priv.batch))
         evli_list_splice(&loop->priv.batch, queue);
     while (!evli_list_empty(&loop->priv.batch)) {
-        evli_io_t *io = EVLI_OF(evli_list_pop(&loop->priv.batch), evli_io_t, link);
-        evli_io_function(io->kind)(loop, io);
+        evli_io_t *io;
         if (evli_halted(loop))
             return 0;
+        io = EVLI_OF(evli_list_pop(&loop->priv.batch), evli_io_t, link);
+        evli_io_function(io->kind)(loop, io);
     }
+    return 1;
+}
+
+/* Runs what has become pending in the poll phase, and what that makes pending: at most 8 rounds. */
+static int evli_run_late(evl_loop_t *loop) {
+    for (; loop->priv.late_rounds < 8; loop->priv.late_rounds++) {
+        if (evli_list_empty(&loop->priv.pending) && evli_list_empty(&loop->priv.batch))
+            break;
+        if (evli_halted(loop) || !evli_run_ios(loop, &loop->priv.pending))
+            return 0;
+    }
+    loop->priv.late_rounds = 0;
     return 1;
 }
 
@@ -3405,30 +3526,41 @@ static int evli_run_watchers(evl_loop_t *loop, int kind) {
     }
     while (cursor->next != mark) {
         evl_idle_t *watcher = EVLI_OF(cursor->next, evl_idle_t, priv.link);
+        if (evli_halted(loop))
+            return 0;
         evli_list_remove(cursor);
         evli_list_insert_before(watcher->priv.link.next, cursor);
         EVLI_CALL(loop, evli_watcher_call(watcher, kind));
-        if (evli_halted(loop))
-            return 0;
     }
     evli_list_remove(cursor);
     evli_list_remove(mark);
     return 1;
 }
 
+/* Takes what was sent over to the end of what was taken before. */
+static void evli_async_take(evl_loop_t *loop) {
+    evli_node_t **end = &loop->priv.async_taken;
+    while (*end != NULL)
+        end = &(*end)->next;
+    *end = evli_stack_take(&loop->priv.sent);
+}
+
 /* Calls back the asyncs that were signalled. Clearing the state comes before the callback, so a
  * send that is too late for this one makes another. */
 static int evli_run_asyncs(evl_loop_t *loop) {
-    if (loop->priv.async_batch == NULL)
-        loop->priv.async_batch = evli_stack_take(&loop->priv.sent);
+    if (loop->priv.async_batch == NULL) {
+        evli_async_take(loop);
+        loop->priv.async_batch = loop->priv.async_taken;
+        loop->priv.async_taken = NULL;
+    }
     while (loop->priv.async_batch != NULL) {
         evl_async_t *async = EVLI_OF(loop->priv.async_batch, evl_async_t, priv.node);
+        if (evli_halted(loop))
+            return 0;
         loop->priv.async_batch = async->priv.node.next;
         evli_exchange(&async->priv.state, 0);
         if (async->priv.cb != NULL)
             EVLI_CALL(loop, async->priv.cb(async));
-        if (evli_halted(loop))
-            return 0;
     }
     return 1;
 }
@@ -3446,11 +3578,11 @@ static int evli_run_posts(evl_loop_t *loop) {
         evli_post_t *post = EVLI_OF(loop->priv.post_batch, evli_post_t, node);
         evl_task_cb cb = post->cb;
         void *arg = post->arg;
+        if (evli_halted(loop))
+            return 0;
         loop->priv.post_batch = post->node.next;
         evli_free(post);
         EVLI_CALL(loop, cb(loop, arg));
-        if (evli_halted(loop))
-            return 0;
     }
     return 1;
 }
@@ -3486,10 +3618,10 @@ static int evli_run_immediates(evl_loop_t *loop) {
         evli_task_t *task = EVLI_OF(loop->priv.immediate_batch.next, evli_task_t, link);
         evl_task_cb cb = task->cb;
         void *arg = task->arg;
-        evli_task_free(loop, task);
-        EVLI_CALL(loop, cb(loop, arg));
         if (evli_halted(loop))
             return 0;
+        evli_task_free(loop, task);
+        EVLI_CALL(loop, cb(loop, arg));
     }
     return 1;
 }
@@ -3502,14 +3634,12 @@ static int evli_run_closing(evl_loop_t *loop) {
         evl_handle_t *handle = EVLI_OF(loop->priv.closing_batch.next, evl_handle_t, link);
         const evli_handle_type_t *type = evli_handle_type_of(handle->type);
         evl_close_cb close_cb = handle->close_cb;
-        if (type->finish != NULL && !type->finish(handle))
+        if (evli_halted(loop) || (type->finish != NULL && !type->finish(handle)))
             return 0;
         evli_list_remove(&handle->link);
         handle->flags |= EVLI_H_CLOSED;
         if (close_cb != NULL)
             EVLI_CALL(loop, close_cb(handle));
-        if (evli_halted(loop))
-            return 0;
     }
     return 1;
 }
@@ -3519,10 +3649,10 @@ static int evli_run_timers(evl_loop_t *loop) {
     evli_due_t *due;
     while ((due = evli_due_first(loop)) != NULL && due->due_ns <= loop->priv.pass_ns &&
            due->order < loop->priv.pass_order) {
-        evli_due_stop(loop, due);
-        evli_due_function(due->kind)(loop, due);
         if (evli_halted(loop))
             return 0;
+        evli_due_stop(loop, due);
+        evli_due_function(due->kind)(loop, due);
     }
     return 1;
 }
@@ -3537,7 +3667,8 @@ static void evli_begin_timers(evl_loop_t *loop) {
 /* Whether an async or a post waits to be run. */
 static int evli_sent(const evl_loop_t *loop) {
     return evli_load_node(&loop->priv.sent) != NULL || evli_load_node(&loop->priv.posted) != NULL ||
-           loop->priv.async_batch != NULL || loop->priv.post_batch != NULL;
+           loop->priv.async_taken != NULL || loop->priv.async_batch != NULL ||
+           loop->priv.post_batch != NULL;
 }
 
 static int evli_alive(const evl_loop_t *loop) {
@@ -3584,10 +3715,10 @@ static int evli_wait(evl_loop_t *loop, uint64_t timeout_ns) {
     loop->priv.now_ns = evli_sys_clock();
     if (before != 0)
         loop->priv.idle_ns += loop->priv.now_ns - before;
-    if (n > 0) {
+    if (n > 0)
         loop->priv.events += (uint64_t)n;
-        loop->priv.events_waiting += timeout_ns == 0 ? (uint64_t)n : 0;
-    }
+    if (n > 0 && timeout_ns == 0)
+        loop->priv.events_waiting += (uint64_t)n;
     return n;
 }
 
@@ -3598,24 +3729,35 @@ static int evli_poll_phase(evl_loop_t *loop, int may_sleep) {
     loop->priv.loop_count++;
     do {
         timeout_ns = may_sleep ? evli_timeout_ns(loop) : 0;
+        if (timeout_ns > 0 && (loop->priv.flags & EVLI_L_IDLE_TIME)) {
+            n = evli_wait(loop, 0); /* what is there already is no time asleep */
+            if (n != 0)
+                break;
+        }
         n = evli_wait(loop, timeout_ns);
     } while (n == EVL_EINTR && timeout_ns > 0);
     return n == EVL_EINTR ? 0 : n;
 }
 
+/* Runs a phase, unless a halted iteration is past it, and leaves evli_iterate when the loop is halted:
+ * the next run comes back to the phase if something of it is left, else to the one behind it. */
+#define EVLI_PHASE(name, call)                                                                     \
+    if (phase <= (name)) {                                                                         \
+        uint32_t next = (name) + ((call) ? 1u : 0u);                                               \
+        if (evli_halted(loop)) {                                                                   \
+            loop->priv.phase = next;                                                               \
+            return err;                                                                            \
+        }                                                                                          \
+    }
+
 /* One iteration, or the rest of one that was halted. Returns 0, or the poller's error. */
 static int evli_iterate(evl_loop_t *loop, evl_run_mode mode) {
     uint32_t phase = loop->priv.phase;
-    int rounds, err = 0;
+    int err = 0;
     int may_sleep =
         mode == EVL_RUN_DEFAULT || (mode == EVL_RUN_ONCE && evli_list_empty(&loop->priv.pending) &&
                                     evli_list_empty(&loop->priv.watchers[EVLI_IDLE]));
     loop->priv.phase = EVLI_PHASE_NONE;
-#define EVLI_PHASE(name, call)                                                                     \
-    if (phase <= (name) && !(call)) {                                                              \
-        loop->priv.phase = (name);                                                                 \
-        return err;                                                                                \
-    }
     EVLI_PHASE(EVLI_PHASE_PENDING, evli_run_ios(loop, &loop->priv.pending))
     EVLI_PHASE(EVLI_PHASE_IDLE, evli_run_watchers(loop, EVLI_IDLE))
     EVLI_PHASE(EVLI_PHASE_PREPARE, evli_run_watchers(loop, EVLI_PREPARE))
@@ -3624,18 +3766,14 @@ static int evli_iterate(evl_loop_t *loop, evl_run_mode mode) {
     EVLI_PHASE(EVLI_PHASE_READY, evli_run_ios(loop, &loop->priv.ready))
     EVLI_PHASE(EVLI_PHASE_ASYNC, evli_run_asyncs(loop))
     EVLI_PHASE(EVLI_PHASE_POSTS, evli_run_posts(loop))
-    for (rounds = 0; phase <= EVLI_PHASE_LATE && rounds < 8; rounds++) {
-        if (evli_list_empty(&loop->priv.pending) && evli_list_empty(&loop->priv.batch))
-            break;
-        EVLI_PHASE(EVLI_PHASE_LATE, evli_run_ios(loop, &loop->priv.pending))
-    }
+    EVLI_PHASE(EVLI_PHASE_LATE, evli_run_late(loop))
     EVLI_PHASE(EVLI_PHASE_CHECK, evli_run_watchers(loop, EVLI_CHECK))
     EVLI_PHASE(EVLI_PHASE_IMMEDIATES, evli_run_immediates(loop))
     EVLI_PHASE(EVLI_PHASE_CLOSING, evli_run_closing(loop))
-    if (phase < EVLI_PHASE_TIMERS)
+    if (phase <= EVLI_PHASE_CLOCK)
         evli_begin_timers(loop);
-    EVLI_PHASE(EVLI_PHASE_TIMERS, evli_run_timers(loop))
-#undef EVLI_PHASE
+    if (!evli_run_timers(loop))
+        loop->priv.phase = EVLI_PHASE_TIMERS;
     return err;
 }
 
@@ -3903,14 +4041,16 @@ EVLOOP_API int evl_loop_fork(evl_loop_t *loop) {
         evl_handle_t *handle = EVLI_OF(link, evl_handle_t, link);
         const evli_handle_type_t *type = evli_handle_type_of(handle->type);
         evli_io_t *io = type->io != NULL ? type->io(handle) : NULL;
-        if (io == NULL || io->armed == 0)
+        uint8_t armed = io != NULL ? io->armed : 0;
+        if (armed == 0)
             continue;
         io->armed = 0;
-        if (io->want == 0)
-            continue;
-        err = loop->priv.backend->watch(loop, io);
-        if (err != 0)
+        if (io->want != 0)
+            err = loop->priv.backend->watch(loop, io);
+        if (err != 0) {
+            io->armed = armed; /* for the next try */
             return err;
+        }
     }
     return 0;
 }
@@ -4505,17 +4645,20 @@ EVLOOP_API int evl_async_send(evl_async_t *async) {
     return 0;
 }
 
+static int evli_chain_unlink(evli_node_t **chain, const evli_node_t *node) {
+    for (; *chain != NULL; chain = &(*chain)->next)
+        if (*chain == node) {
+            *chain = node->next;
+            return 1;
+        }
+    return 0;
+}
+
 /* Takes the async out of what was sent, if it is there. */
 static int evli_async_unlink(evl_loop_t *loop, evl_async_t *async) {
-    evli_node_t **link = &loop->priv.async_batch;
-    while (*link != NULL && *link != &async->priv.node)
-        link = &(*link)->next;
-    if (*link == NULL)
-        *link = evli_stack_take(&loop->priv.sent); /* and look through that, the next time */
-    if (*link != &async->priv.node)
-        return 0;
-    *link = async->priv.node.next;
-    return 1;
+    evli_async_take(loop);
+    return evli_chain_unlink(&loop->priv.async_batch, &async->priv.node) ||
+           evli_chain_unlink(&loop->priv.async_taken, &async->priv.node);
 }
 
 /* From here on no sender touches the handle, but one may be about to deliver it: wait for that. */

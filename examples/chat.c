@@ -6,11 +6,12 @@
  *     ./chat --listen 127.0.0.1:7778   serves until Ctrl-C; enter with: nc 127.0.0.1 7778
  *
  * What one guest says is written to all the others. A guest that does not read makes its write
- * queue grow, and three bounds keep that from eating the memory:
+ * queue grow, and some bounds keep that from eating the memory:
  *
  *     high watermark   the guest is muted: lines are left out for it and counted, until it has
  *                      read down to the low watermark; then it is told how many it has missed
- *     hard cap         a line that would pass it is refused at once (a burst within one callback)
+ *     hard cap         a line that would pass it is refused at once: a burst within one callback
+ *     our own count    a line of one byte costs a request all the same, so lines are counted too
  *     write timeout    who has not read a byte for that long is dropped, and the others are told */
 
 #define EVLOOP_IMPLEMENTATION
@@ -26,6 +27,7 @@ enum {
     LOW_BYTES = 16 * 1024,
     HIGH_BYTES = 64 * 1024,
     MAX_BYTES = 128 * 1024,
+    MAX_WAITING = 1000,       /* lines */
     SOCKET_BYTES = 32 * 1024, /* what the kernel may hold for a guest besides */
     MAX_GUESTS = 1000,
     MAX_NAME = 16,
@@ -71,7 +73,8 @@ struct guest {
     char line[MAX_LINE]; /* what has come of the line that is being typed */
     size_t length;
     int muted;
-    unsigned long left_out; /* lines, since it was muted */
+    unsigned waiting;       /* lines in the write queue */
+    unsigned long left_out; /* lines that it will be told about */
     unsigned long delivered, missed, times_muted;
     size_t most_queued;
 };
@@ -82,7 +85,7 @@ static size_t most_queued; /* by all guests together, in bytes */
 struct message {
     unsigned users;
     unsigned length;
-    char text[MAX_NAME + MAX_LINE + 64];
+    char *text; /* right behind the struct */
 };
 struct delivery {
     evl_write_t write; /* first, so that a pointer to it is one to the delivery */
@@ -91,6 +94,7 @@ struct delivery {
 
 static void has_left(const struct guest *guest); /* the demo keeps the figures */
 static void say(const struct guest *speaker, const char *format, ...);
+static void catch_up(struct guest *guest);
 
 static void release(struct message *message) {
     if (--message->users == 0)
@@ -130,11 +134,14 @@ static void on_delivered(evl_write_t *req, int status) {
     struct delivery *delivery = (struct delivery *)req;
     release(delivery->message);
     free(delivery);
+    guest->waiting--;
     if (status == 0)
         guest->delivered++;
+    if (status == 0 && !guest->muted && guest->left_out > 0 && guest->waiting < MAX_WAITING / 2)
+        catch_up(guest);
     else if (status == EVL_ETIMEDOUT)
         drop(guest);
-    else /* EVL_ECANCELED when it is closing already: then this does nothing */
+    else if (status < 0) /* EVL_ECANCELED when it is closing already: then this does nothing */
         leave(guest, evl_strerror(status));
 }
 
@@ -145,15 +152,17 @@ static void deliver(struct guest *guest, struct message *message) {
 
     if (evl_is_closing((evl_handle_t *)&guest->tcp))
         return;
-    if (!guest->muted) {
+    if (!guest->muted && guest->waiting < MAX_WAITING) {
         delivery = (struct delivery *)allocate(sizeof *delivery);
         delivery->message = message;
         buf = evl_buf_init(message->text, message->length);
         result = evl_write(&delivery->write, (evl_stream_t *)&guest->tcp, &buf, 1, on_delivered);
-        if (result == 0)
+        if (result == 0) {
             message->users++;
-        else
+            guest->waiting++;
+        } else {
             free(delivery); /* a call that fails at once makes no callback */
+        }
     }
     if (result == EVL_ENOBUFS) {
         guest->left_out++;
@@ -164,16 +173,17 @@ static void deliver(struct guest *guest, struct message *message) {
 }
 
 static struct message *compose(const char *name, const char *format, va_list args) {
-    struct message *message = (struct message *)allocate(sizeof *message);
-    char *text = message->text;
-    size_t room = sizeof message->text - 1; /* for the newline */
-    int length = snprintf(text, room, "%s ", name);
-    length += vsnprintf(text + length, room - (size_t)length, format, args);
-    if ((size_t)length >= room)
-        length = (int)room - 1;
+    struct message *message;
+    char text[MAX_NAME + MAX_LINE + 8]; /* holds what a guest can say and all that the room says */
+    int length = snprintf(text, sizeof text, "%s ", name);
+    length += vsnprintf(text + length, sizeof text - (size_t)length, format, args);
     text[length++] = '\n';
+
+    message = (struct message *)allocate(sizeof *message + (size_t)length);
     message->users = 1;
     message->length = (unsigned)length;
+    message->text = (char *)(message + 1);
+    memcpy(message->text, text, (size_t)length);
     return message;
 }
 
@@ -208,18 +218,22 @@ static void tell(struct guest *guest, const char *format, ...) {
     release(message);
 }
 
+static void catch_up(struct guest *guest) {
+    unsigned long left_out = guest->left_out;
+    guest->left_out = 0;
+    report("%s has caught up: %lu lines were left out", guest->name, left_out);
+    tell(guest, "you have missed %lu lines", left_out);
+}
+
 static void on_flow(evl_stream_t *stream, evl_flow_t flow) {
     struct guest *guest = (struct guest *)stream;
-    unsigned long left_out = guest->left_out;
     guest->muted = flow == EVL_FLOW_PAUSE;
     if (guest->muted) {
         guest->times_muted++;
         report("%s is muted: %lu KiB wait to be read", guest->name,
                (unsigned long)stream->write_queue_size / 1024);
-    } else {
-        report("%s has caught up: %lu lines were left out", guest->name, left_out);
-        guest->left_out = 0;
-        tell(guest, "you have missed %lu lines", left_out);
+    } else if (guest->left_out > 0) {
+        catch_up(guest);
     }
 }
 
@@ -347,6 +361,7 @@ static void serve(const char *where) {
     report("open at %s, until Ctrl-C", where);
     check(evl_run(&loop, EVL_RUN_DEFAULT), "evl_run");
 
+    signal(SIGINT, SIG_DFL); /* who presses it again will not wait for those who do not read */
     close_room();
     check(evl_run(&loop, EVL_RUN_DEFAULT), "evl_run");
 }

@@ -79,7 +79,7 @@ add_parts() {
         runs "smoke without $part" "-DEVLOOP_NO_$part" smoke.c
     done
     runs 'smoke without all of these' "$(every_part_out)" smoke.c
-    runs 'static without all of these' "-DEVLOOP_STATIC$(every_part_out)" static_unused.c
+    runs 'static without all of these' "$(every_part_out)" static_unused.c
     compiles 'declarations without all of these' "$(every_part_out)" declarations.c
 }
 

@@ -18,15 +18,15 @@ int main(void) {
     LAYOUT(evl_check_t);
     LAYOUT(evl_async_t);
     LAYOUT(evl_poll_t);
+    LAYOUT(evl_buf_t);
+    LAYOUT(evl_metrics_t);
+#ifndef EVLOOP_NO_NET
     LAYOUT(evl_stream_t);
+    LAYOUT(evl_tcp_t);
     LAYOUT(evl_connect_t);
     LAYOUT(evl_write_t);
     LAYOUT(evl_shutdown_t);
     LAYOUT(evl_pump_t);
-    LAYOUT(evl_buf_t);
-    LAYOUT(evl_metrics_t);
-#ifndef EVLOOP_NO_NET
-    LAYOUT(evl_tcp_t);
 #endif
 #ifndef EVLOOP_NO_THREADS
     LAYOUT(evl_mutex_t);
