@@ -2721,28 +2721,36 @@ EVLOOP_API int evl_barrier_wait(evl_barrier_t *barrier) {
  *                  signal handlers; errno is preserved.
  *   fd             A descriptor that is readable when `wait` would not sleep, or -1.
  *
- * The same table for a kernel that completes operations instead of reporting readiness (io_uring,
- * overlapped I/O). The engine's steps are its delivery functions: evli_stream_accepted, _connected,
- * _received, _written and _failed, each of which a readiness engine calls with the result of its own
- * system call, and a completion backend with the result of its completion:
+ *   accept, recv,  The engine's calls, made when a bit is in `ready`: the next connection; bytes into
+ *   send           `buf`; bytes out of `bufs`. They return a descriptor or a count, or an error, of
+ *                  which EVL_EAGAIN means that there is no more, and that the bit will be reported
+ *                  when there is. For a readiness backend these are the system's calls.
  *
- *   - watch with EVLI_IN on a stream submits a receive (on a listener an accept), with EVLI_OUT a
- *     send of what evli_stream_gather returns. Multishot receive into a ring of buffers: a
- *     completion while EVLI_IN is in `want` goes to evli_stream_received with the ring's buffer,
- *     which is the buffer that is lent; with an alloc_cb the bytes are copied into the user's. One
- *     that arrives after evl_read_stop stays in the ring, unreleased, and sets the bit in `ready`;
- *     watch or evl_read_start delivers it. So no byte is lost, and reading stops when the ring is
- *     full. An overlapped read from a pipe is the same with one buffer: a zero-byte read first, so
- *     that idle pipes hold no memory, then the engine's own nonblocking read.
- *   - an operation in flight holds the descriptor and the request's buffers. forget cancels it and
- *     returns EVLI_HELD while the kernel still holds something: the handle is then marked
- *     EVLI_H_HELD, and its close is not finished until the last completion clears that and calls
- *     evli_handle_released.
- *   - evl_try_write, connect and shutdown are ordinary nonblocking calls there, too; a connect waits
- *     for EVLI_OUT by a one-shot poll operation. Poll handles are level-triggered poll operations.
- *   - wake is a message to the ring or a posted completion; wait reaps completions and calls the
- *     delivery functions through the queue like everybody else: evli_io_event with the bit, the
- *     result being kept in the operation until the engine asks. */
+ * A kernel that completes operations (io_uring, overlapped I/O) fits the same table, because its
+ * results wait in the queue until the engine fetches them. On paper:
+ *
+ *   - Multishot receive into a ring of buffers. watch with EVLI_IN submits it, once. Each completion
+ *     is kept in order with its io and reported as EVLI_IN. recv hands out the oldest: with `lent`
+ *     it points *buf into the ring and takes that buffer back at the next recv or wait, which is
+ *     just how long the loop lends; else it copies, and keeps what does not fit. EVL_EAGAIN when
+ *     none is left. After evl_read_stop completions pile up until the ring is empty, which ends the
+ *     multishot; nothing is lost, and watch or recv submits it again. The end of the stream and
+ *     errors are completions like the others. accept is the same with multishot accept.
+ *   - send submits the engine's buffers and returns EVL_EAGAIN; its completion is kept and reported
+ *     as EVLI_OUT, and the send that follows returns its count. The engine sends the head of the
+ *     queue each time, and that cannot have changed meanwhile. Two places take requests out of the
+ *     queue other than by a count: the close, which waits (below), and evli_write_timeout, which
+ *     must then cancel the operation first. evl_try_write is an ordinary nonblocking call, made
+ *     only when nothing is queued, and so is connect, which waits by a one-shot poll for EVLI_OUT.
+ *   - An overlapped read from a pipe: a zero-byte read is what watch submits, so that idle pipes
+ *     hold no memory; its completion is EVLI_IN, and recv is a plain read of what is there.
+ *     Overlapped writes are sends as above.
+ *   - An operation in flight holds the descriptor and the buffers. forget cancels it and returns
+ *     EVLI_HELD while the kernel still has something: the handle is then marked EVLI_H_HELD and its
+ *     close is not finished until the last completion clears that and calls evli_handle_released.
+ *   - wake is a message to the ring or a posted completion. Poll handles are level-triggered polls. */
+
+/* What an io waits for and what it is ready for. */
 enum {
     EVLI_IN = 1,   /* readable, or a connection waits; the values are those of evl_poll_event */
     EVLI_OUT = 2,  /* writable, or connected */
@@ -2770,7 +2778,29 @@ typedef struct evli_backend_s {
     int (*wait)(evl_loop_t *loop, uint64_t timeout_ns);
     void (*wake)(evl_loop_t *loop);
     int (*fd)(const evl_loop_t *loop);
+    int (*accept)(evl_loop_t *loop, evli_io_t *io);
+    int64_t (*recv)(evl_loop_t *loop, evli_io_t *io, evl_buf_t *buf, size_t room, int lent);
+    int64_t (*send)(evl_loop_t *loop, evli_io_t *io, const evl_buf_t *bufs, size_t nbufs,
+                    int flags);
 } evli_backend_t;
+
+static int evli_ready_accept(evl_loop_t *loop, evli_io_t *io) {
+    (void)loop;
+    return evli_sys_accept(io->fd);
+}
+
+static int64_t evli_ready_recv(evl_loop_t *loop, evli_io_t *io, evl_buf_t *buf, size_t room,
+                               int lent) {
+    (void)loop;
+    (void)lent;
+    return evli_sys_recv(io->fd, buf->base, room);
+}
+
+static int64_t evli_ready_send(evl_loop_t *loop, evli_io_t *io, const evl_buf_t *bufs, size_t nbufs,
+                               int flags) {
+    (void)loop;
+    return evli_sys_send(io->fd, bufs, nbufs, flags);
+}
 
 static void evli_io_init(evli_io_t *io, int kind, evl_os_sock_t fd) {
     memset(io, 0, sizeof(*io));
@@ -3085,7 +3115,8 @@ static int evli_epoll_fd(const evl_loop_t *loop) {
 
 static const evli_backend_t evli_backend_epoll = {
     "epoll",           evli_epoll_init,  evli_epoll_destroy, evli_epoll_fork, evli_epoll_watch,
-    evli_epoll_forget, evli_epoll_knows, evli_epoll_wait,    evli_epoll_wake, evli_epoll_fd};
+    evli_epoll_forget, evli_epoll_knows, evli_epoll_wait,    evli_epoll_wake, evli_epoll_fd,
+    evli_ready_accept, evli_ready_recv,  evli_ready_send};
 
 #endif /* EVLI_HAVE_EPOLL */
 
@@ -3321,8 +3352,10 @@ static int evli_poll_fd(const evl_loop_t *loop) {
 }
 
 static const evli_backend_t evli_backend_poll = {
-    "poll",           evli_poll_init,  evli_poll_destroy, evli_poll_fork, evli_poll_watch,
-    evli_poll_forget, evli_poll_knows, evli_poll_wait,    evli_poll_wake, evli_poll_fd};
+    "poll",          evli_poll_init,   evli_poll_destroy, evli_poll_fork,
+    evli_poll_watch, evli_poll_forget, evli_poll_knows,   evli_poll_wait,
+    evli_poll_wake,  evli_poll_fd,     evli_ready_accept, evli_ready_recv,
+    evli_ready_send};
 
 /* ==== [SECTION] Callbacks and turns ==== */
 
@@ -3344,8 +3377,7 @@ enum {
     EVLI_H_FOREIGN = 0x2000, /* the descriptor came from the user, who may have duplicates of it */
     EVLI_H_NODELAY = 0x4000,
     EVLI_H_KEEPALIVE = 0x8000,
-    EVLI_H_HELD = 0x10000, /* the kernel still uses it: its close waits */
-    EVLI_H_IPV6 = 0x20000
+    EVLI_H_HELD = 0x10000 /* the kernel still uses it: its close waits */
 };
 
 /* Evl_loop_t.flags. */
@@ -4788,7 +4820,8 @@ static void evli_stream_read(evl_stream_t *stream) {
             EVLI_CALL(stream->loop, stream->priv.read_cb(stream, EVL_ENOBUFS, &buf));
             return;
         }
-        n = evli_sys_recv(io->fd, buf.base, room);
+        n = stream->loop->priv.backend->recv(stream->loop, io, &buf, room,
+                                             stream->priv.alloc_cb == NULL);
         if (n == EVL_EAGAIN) {
             io->ready &= (uint8_t)~EVLI_IN;
             if (stream->priv.alloc_cb != NULL) /* gives the buffer back */
@@ -4958,7 +4991,8 @@ static void evli_stream_flush(evl_stream_t *stream) {
         evl_buf_t room[EVLI_FAIR];
         size_t count;
         const evl_buf_t *bufs = evli_stream_gather(stream, room, &count);
-        int64_t n = evli_sys_send(io->fd, bufs, count, blocking ? 0 : MSG_DONTWAIT);
+        int64_t n = stream->loop->priv.backend->send(stream->loop, io, bufs, count,
+                                                     blocking ? 0 : MSG_DONTWAIT);
         io->ready |= EVLI_OUT;
         if (n >= 0) {
             progress = 1;
@@ -5293,7 +5327,7 @@ static void evli_listener_run(evl_loop_t *loop, evli_io_t *io) {
     evl_stream_t *server = EVLI_STREAM(io);
     int turns = EVLI_FAIR;
     while (turns-- > 0 && (io->ready & io->want & EVLI_IN) && !evli_halted(loop)) {
-        int fd = evli_sys_accept(io->fd);
+        int fd = loop->priv.backend->accept(loop, io);
         if (fd >= 0) {
             evli_stream_accepted(server, fd);
         } else if (fd == EVL_EAGAIN) {

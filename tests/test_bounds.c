@@ -9,6 +9,11 @@ static void on_write_count(evl_write_t *req, int status) {
     (*(int *)req->data)++;
 }
 
+static void on_write_any(evl_write_t *req, int status) {
+    (void)status;
+    (*(int *)req->data)++;
+}
+
 static void on_write_never(evl_write_t *req, int status) {
     (void)req;
     (void)status;
@@ -285,18 +290,15 @@ TEST(bounds_close_in_the_flow_callback) {
         valve_open(&valve, &net);
         valve.close_at = letter == 0 ? 'P' : 'R';
         CHECK_EQ(evl_stream_set_watermarks(net_stream(&valve.tcp), 0, 10, 0, valve_on_flow), 0);
-        CHECK_EQ(valve_write(&valve, 10), 0);
+        evl_buf_t buf = net_buf(0, 10);
+        valve.writes[0].data = &valve.written;
+        CHECK_EQ(evl_write(&valve.writes[0], net_stream(&valve.tcp), &buf, 1, on_write_any), 0);
         CHECK_EQ(evl_run(&net.loop, EVL_RUN_DEFAULT), 0);
         CHECK_STR(valve.log.text, letter == 0 ? "P" : "PR");
         CHECK_EQ(valve.written, 1);
         valve_close(&valve);
         net_close(&net);
     }
-}
-
-static void on_write_any(evl_write_t *req, int status) {
-    (void)status;
-    (*(int *)req->data)++;
 }
 
 /* A flow callback that is due when the stream is closed does not come any more. */
@@ -918,11 +920,14 @@ TEST(bounds_listen_limit_at_run_time) {
     CHECK_EQ(evl_listen_limit(net_stream(&server), 0), 0); /* none */
     NET_UNTIL(&net.loop, hall->count == 12);
     CHECK_EQ(evl_listen_limit(net_stream(&server), 12), 0);
-    int late = net_raw_connect(port);
+    int late[4];
+    for (size_t i = 0; i < NET_COUNT(late); i++)
+        late[i] = net_raw_connect(port);
+    NET_UNTIL(&net.loop, hall->count == 15);
     net_run_ms(&net.loop, 5);
-    CHECK_EQ(hall->count, 12); /* 3 of them are closed: 9 count */
-    CHECK_EQ(hall->calls, 12 + 1);
-    close(late);
+    CHECK_EQ(hall->count, 15); /* 3 of them are closed: 12 count */
+    for (size_t i = 0; i < NET_COUNT(late); i++)
+        close(late[i]);
     for (size_t i = 0; i < NET_COUNT(clients); i++)
         close(clients[i]);
     net_close(&net);
@@ -1646,7 +1651,7 @@ TEST(bounds_pump_errors) {
             *net_waiting() = "a pump to fail\n";
             while (pump.calls == 0) {
                 pump_feed(&pump, 300000000);
-                CHECK_NE(evl_run(&net.loop, EVL_RUN_NOWAIT), 0);
+                CHECK(evl_run(&net.loop, EVL_RUN_NOWAIT) != 0 || pump.calls > 0);
                 if (pump.calls == 0)
                     test_sleep_ms(1);
             }
@@ -1682,7 +1687,7 @@ static void pump_cancel(pump_state_t state, int close_from, int close_to) {
     CHECK_EQ(pump.calls, 0);
     *net_waiting() = "a pump to be cancelled\n";
     while (pump.calls == 0) {
-        CHECK_NE(evl_run(&net.loop, EVL_RUN_NOWAIT), 0);
+        CHECK(evl_run(&net.loop, EVL_RUN_NOWAIT) != 0 || pump.calls > 0);
         net_raw_drain(pump.drain, &pump.got);
     }
     CHECK_EQ(pump.status, EVL_ECANCELED);
@@ -1739,7 +1744,7 @@ TEST(bounds_pump_close_in_callback) {
     net_close(&net);
 }
 
-/* `to` may close while nothing comes from `from`, which lives on and can be read as before. */
+/* evl_loop_destroy ends a pump like any other request. */
 TEST(bounds_pump_loop_destroy) {
     net_t net;
     pump_t pump;
