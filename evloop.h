@@ -900,7 +900,7 @@ EVLOOP_API void *evl_req_get_data(const evl_req_t *req);
 EVLOOP_API void evl_req_set_data(evl_req_t *req, void *data);
 
 /* Prints a line for each (active) handle: [R]eferenced, [A]ctive, [I]nternal, type, address.
- * `loop` may be NULL: the default loop. */
+ * `loop` may be NULL: the default loop; `stream` too: stderr. */
 EVLOOP_API void evl_print_all_handles(evl_loop_t *loop, FILE *stream);
 EVLOOP_API void evl_print_active_handles(evl_loop_t *loop, FILE *stream);
 
@@ -1324,7 +1324,8 @@ EVLOOP_API int evl_poll_stop(evl_poll_t *poll);
 
 /* ==== [SECTION] Addresses ==== */
 
-/* Numeric addresses to sockaddr and back, no lookup. An IPv6 address may carry a %scope.
+/* Numeric addresses to sockaddr and back, no lookup. An IPv6 address may carry a %scope, which
+ * evl_ip6_addr looks up among the interfaces and evl_inet_pton passes over.
  * The names write at most `size` bytes. Errors: EVL_EINVAL (no such address), EVL_ENOSPC (no room),
  * EVL_EAFNOSUPPORT (evl_ip_name, evl_inet_: neither IPv4 nor IPv6). Thread: any. */
 EVLOOP_API int evl_ip4_addr(const char *ip, int port, struct sockaddr_in *addr);
@@ -2720,7 +2721,6 @@ EVLOOP_API int evl_barrier_wait(evl_barrier_t *barrier) {
  *   wake           Make `wait` return, now or the next time it is called. From any thread and from
  *                  signal handlers; errno is preserved.
  *   fd             A descriptor that is readable when `wait` would not sleep, or -1.
- *
  *   accept, recv,  The engine's calls, made when a bit is in `ready`: the next connection; bytes into
  *   send           `buf`; bytes out of `bufs`. They return a descriptor or a count, or an error, of
  *                  which EVL_EAGAIN means that there is no more, and that the bit will be reported
@@ -4269,20 +4269,28 @@ EVLOOP_API void evl_req_set_data(evl_req_t *req, void *data) {
     req->data = data;
 }
 
-static void evli_print_handles(evl_loop_t *loop, FILE *stream, int only_active) {
-    evli_link_t *link;
-    if (loop == NULL)
-        loop = evl_default_loop();
-    if (loop == NULL)
-        return;
-    for (link = loop->priv.handles.next; link != &loop->priv.handles; link = link->next) {
-        evl_handle_t *handle = EVLI_OF(link, evl_handle_t, link);
+static void evli_print_list(const evli_link_t *list, FILE *stream, int only_active) {
+    const evli_link_t *link;
+    for (link = list->next; link != list; link = link->next) {
+        const evl_handle_t *handle = EVLI_OF(link, evl_handle_t, link);
         if (only_active && !evl_is_active(handle))
             continue;
         fprintf(stream, "[%c%c%c] %-8s %p\n", evl_has_ref(handle) ? 'R' : '-',
                 evl_is_active(handle) ? 'A' : '-', handle->flags & EVLI_H_INTERNAL ? 'I' : '-',
-                evl_handle_type_name(handle->type), (void *)handle);
+                evl_handle_type_name(handle->type), (const void *)handle);
     }
+}
+
+static void evli_print_handles(evl_loop_t *loop, FILE *stream, int only_active) {
+    if (loop == NULL)
+        loop = evl_default_loop();
+    if (loop == NULL)
+        return;
+    if (stream == NULL)
+        stream = stderr;
+    evli_print_list(&loop->priv.handles, stream, only_active);
+    evli_print_list(&loop->priv.closing_batch, stream, only_active);
+    evli_print_list(&loop->priv.closing, stream, only_active);
 }
 
 EVLOOP_API void evl_print_all_handles(evl_loop_t *loop, FILE *stream) {
@@ -5247,9 +5255,10 @@ EVLOOP_API int evl_stream_set_blocking(evl_stream_t *stream, int blocking) {
 /* A connect or a queue has not moved for too long. */
 static void evli_write_timeout(evl_loop_t *loop, evli_due_t *due) {
     evl_stream_t *stream = EVLI_OF(due, evli_stream_ext_t, write_due)->stream;
-    (void)loop;
     if (stream->priv.connect_req != NULL) {
         evli_stream_connected(stream, EVL_ETIMEDOUT);
+        if (!evl_is_closing(EVLI_HANDLE(stream)))
+            evli_io_feed(loop, &stream->priv.io); /* a shutdown may have waited for it */
         return;
     }
     stream->flags &= ~(uint32_t)EVLI_H_WRITABLE;
@@ -5624,10 +5633,10 @@ static void evli_pump_written(evl_write_t *write, int status) {
     evl_pump_t *req = EVLI_OF(write, evl_pump_t, priv.write);
     int err = status;
     req->priv.write.handle = NULL; /* none is under way */
-    if (err == 0) {
+    if (err == 0)
         req->transferred += req->priv.length;
-        err = req->error;
-    }
+    if (err == 0 && (req->from == NULL || evl_is_closing(EVLI_HANDLE(req->from))))
+        err = EVL_ECANCELED;
     if (err == 0)
         err = evl_read_start(req->from, NULL, evli_pump_read);
     if (err != 0)
@@ -5714,7 +5723,6 @@ static int evli_pump_finish(evl_stream_t *stream) {
         return 1;
     out = stream->priv.ext->pump_out;
     if (out != NULL && out->priv.write.handle != NULL) {
-        out->error = EVL_ECANCELED;
         out->from = NULL;
         stream->priv.ext->pump_out = out = NULL;
     }
@@ -6083,11 +6091,18 @@ static void evli_poll_close(evl_handle_t *handle) {
 /* ==== [SECTION] Address functions ==== */
 
 EVLOOP_API int evl_inet_pton(int af, const char *src, void *dst) {
+    char text[INET6_ADDRSTRLEN];
+    size_t len;
     if (src == NULL || dst == NULL)
         return EVL_EINVAL;
     if (af != AF_INET && af != AF_INET6)
         return EVL_EAFNOSUPPORT;
-    return inet_pton(af, src, dst) == 1 ? 0 : (int)EVL_EINVAL;
+    len = af == AF_INET6 ? strcspn(src, "%") : strlen(src); /* a scope is no part of the address */
+    if (len >= sizeof(text))
+        return EVL_EINVAL;
+    memcpy(text, src, len);
+    text[len] = '\0';
+    return inet_pton(af, text, dst) == 1 ? 0 : (int)EVL_EINVAL;
 }
 
 EVLOOP_API int evl_inet_ntop(int af, const void *src, char *dst, size_t size) {
@@ -6114,23 +6129,16 @@ EVLOOP_API int evl_ip4_addr(const char *ip, int port, struct sockaddr_in *addr) 
 }
 
 EVLOOP_API int evl_ip6_addr(const char *ip, int port, struct sockaddr_in6 *addr) {
-    char text[INET6_ADDRSTRLEN];
     const char *scope;
-    size_t len;
     if (ip == NULL || addr == NULL)
         return EVL_EINVAL;
     memset(addr, 0, sizeof(*addr));
     addr->sin6_family = AF_INET6;
     addr->sin6_port = htons((uint16_t)port);
     scope = strchr(ip, '%');
-    len = scope == NULL ? strlen(ip) : (size_t)(scope - ip);
-    if (len >= sizeof(text))
-        return EVL_EINVAL;
-    memcpy(text, ip, len);
-    text[len] = '\0';
     if (scope != NULL)
         addr->sin6_scope_id = if_nametoindex(scope + 1);
-    return evl_inet_pton(AF_INET6, text, &addr->sin6_addr);
+    return evl_inet_pton(AF_INET6, ip, &addr->sin6_addr);
 }
 
 EVLOOP_API int evl_ip4_name(const struct sockaddr_in *src, char *dst, size_t size) {

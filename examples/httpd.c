@@ -477,19 +477,30 @@ static int open_beneath(int root, char *path) {
     }
 }
 
+/* The kind of a file in st_mode's terms; 0 when there is none. */
+static mode_t file_kind(file_t *file) {
+    struct stat info;
+    if (file->fd < 0 || fstat(file->fd, &info) != 0)
+        return 0;
+    file->size = (uint64_t)info.st_size;
+    return info.st_mode & S_IFMT;
+}
+
 /* Opens what a target names. Returns 200, and the file is the caller's; or another status. */
 static int open_target(int root, text_t target, file_t *file) {
     char path[PATH_ROOM];
-    struct stat info;
+    mode_t kind;
     int status = decode_target(target, path);
     if (status != 0)
         return status;
     file->type = type_of(path);
     file->fd = open_beneath(root, path);
-    if (file->fd >= 0 && fstat(file->fd, &info) == 0 && S_ISDIR(info.st_mode)) {
+    kind = file_kind(file);
+    if (kind == S_IFDIR) {
         int dir = file->fd;
         file->fd = open_name(dir, INDEX, 0);
         file->type = TYPES[0].type;
+        kind = file_kind(file);
         close(dir);
     }
     if (file->fd == -EACCES)
@@ -498,11 +509,10 @@ static int open_target(int root, text_t target, file_t *file) {
         return 503;
     if (file->fd < 0)
         return 404; /* whatever the reason: it is nobody's business */
-    if (fstat(file->fd, &info) != 0 || !S_ISREG(info.st_mode)) {
+    if (kind != S_IFREG) {
         close(file->fd);
         return 404;
     }
-    file->size = (uint64_t)info.st_size;
     return 200;
 }
 
@@ -1114,17 +1124,17 @@ static bool parse_address(const char *text, struct sockaddr_storage *address) {
 static void print_address(const server_t *server, const char *root) {
     struct sockaddr_storage address;
     char name[64];
-    bool is_v6;
     unsigned port;
     if (server_address(server, &address) != 0 ||
         evl_ip_name((struct sockaddr *)&address, name, sizeof name) != 0)
         return;
-    is_v6 = address.ss_family == AF_INET6;
-    port = is_v6 ? ((struct sockaddr_in6 *)&address)->sin6_port
-                 : ((struct sockaddr_in *)&address)->sin_port;
-    printf(is_v6 ? "http://[%s]:%u/ serves %s until Ctrl-C\n"
-                 : "http://%s:%u/ serves %s until Ctrl-C\n",
-           name, (unsigned)ntohs((uint16_t)port), root);
+    if (address.ss_family == AF_INET6) {
+        port = ntohs(((struct sockaddr_in6 *)&address)->sin6_port);
+        printf("http://[%s]:%u/ serves %s until Ctrl-C\n", name, port, root);
+    } else {
+        port = ntohs(((struct sockaddr_in *)&address)->sin_port);
+        printf("http://%s:%u/ serves %s until Ctrl-C\n", name, port, root);
+    }
     fflush(stdout);
 }
 
@@ -1978,7 +1988,7 @@ static void client_run(client_t *client, const phase_t *phase, row_t *row) {
     row->bytes = client->bytes;
     row->ns = evl_hrtime() - started;
     row->peak = memory_peak();
-    if ((phase->plan & PLAN_VANISH) == 0)
+    if ((phase->plan & (PLAN_VANISH | PLAN_CHECKS)) == 0) /* those do not race */
         row_latency(row, client);
     if ((phase->plan & PLAN_SLOW) != 0 && row->peak > before + NAP_MEMORY) {
         fprintf(stderr, "httpd: a slow reader costs %lu bytes\n",
