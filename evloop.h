@@ -5041,8 +5041,11 @@ static void evli_stream_report(evl_stream_t *stream) {
     }
 }
 
+/* Shuts the socket down unless there is an error already, and calls back. */
 static void evli_stream_shut(evl_stream_t *stream, int err) {
     evl_shutdown_t *req = stream->priv.shutdown_req;
+    if (err == 0)
+        err = evli_sys_shutdown(stream->priv.io.fd);
     stream->priv.shutdown_req = NULL;
     stream->flags &= ~(uint32_t)EVLI_H_SHUTTING;
     if (err == 0)
@@ -5078,6 +5081,8 @@ static void evli_stream_connected(evl_stream_t *stream, int err) {
         EVLI_CALL(stream->loop, req->cb(req, err));
     if (evl_is_closing(EVLI_HANDLE(stream)))
         return;
+    if (err != 0 && stream->priv.shutdown_req != NULL)
+        stream->priv.shutdown_req->error = EVL_ECANCELED;
     if (err != 0)
         evli_writes_fail(stream, EVL_ECANCELED);
     else if (stream->priv.queue_tail != NULL)
@@ -5122,7 +5127,7 @@ static void evli_stream_run(evl_loop_t *loop, evli_io_t *io) {
     evli_flow_check(stream);
     if (stream->priv.shutdown_req != NULL && stream->priv.connect_req == NULL &&
         stream->priv.queue_tail == NULL && stream->priv.done_tail == NULL && !evli_halted(loop))
-        evli_stream_shut(stream, evli_sys_shutdown(io->fd));
+        evli_stream_shut(stream, stream->priv.shutdown_req->error);
     evli_flow_tell(stream);
     if (evl_is_closing(EVLI_HANDLE(stream)))
         return;

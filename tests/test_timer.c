@@ -52,7 +52,7 @@ TEST(timer_order_by_due_time) {
 TEST(timer_equal_due_times_run_in_start_order) {
     enum { COUNT = 100 };
     static evl_timer_t timers[COUNT];
-    static char names[COUNT][4];
+    static char names[COUNT][16];
     static char expected[COUNT * 3 + 1];
     open_loop();
     for (int i = 0; i < COUNT; i++) {
