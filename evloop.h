@@ -1665,11 +1665,12 @@ EVLOOP_API int evl_replace_allocator(evl_malloc_func malloc_func, evl_realloc_fu
 
 /* ==== [SECTION] Atomics ==== */
 
-/* Loads acquire, stores release, read-modify-writes are sequentially consistent. */
+/* All sequentially consistent but for the stores, which release: the wake-up protocol needs a load
+ * that cannot pass the exchange before it. */
 #if EVLI_HAVE_GNU_ATOMICS
 
 static inline uint32_t evli_load(const uint32_t *p) {
-    return __atomic_load_n(p, __ATOMIC_ACQUIRE);
+    return __atomic_load_n(p, __ATOMIC_SEQ_CST);
 }
 
 static inline void evli_store(uint32_t *p, uint32_t value) {
@@ -2855,6 +2856,9 @@ static int evli_io_forget(evl_loop_t *loop, evli_io_t *io, int closing) {
  *  - A registration belongs to the open file, not to the descriptor: it outlives close() while a
  *    duplicate or a forked child holds the file, and reports under a number that may be somebody
  *    else's by then. Hence the generation in each event.
+ *  - A level-triggered one that was left behind like this cannot be removed any more, for that takes
+ *    the closed descriptor, and would keep the loop from ever sleeping. When events for nobody come
+ *    again and again, a new set is built.
  *  - tcc does not see glibc's packed attribute on struct epoll_event. Hence a twin of our own.
  *  - epoll_wait counts milliseconds; epoll_pwait2 (Linux 5.11) nanoseconds. Its timespec has 64-bit
  *    fields on every machine. */
@@ -2870,12 +2874,14 @@ typedef struct {
 #endif
 
 #define EVLI_EPOLL_BATCH 512
+#define EVLI_EPOLL_STALE 64         /* events for nobody until a new set is built */
 #define EVLI_EPOLL_WAKE  UINT64_MAX /* the data of the wake-up descriptor */
 
 typedef struct {
     int epfd;
     int wakefd; /* an eventfd, edge-triggered and never read: a write is an edge */
     uint32_t generation;
+    uint32_t stale; /* events for nobody since the set was built */
     uint32_t nios;
     evli_io_t **ios; /* by descriptor */
     evli_epoll_event_t events[EVLI_EPOLL_BATCH];
@@ -3080,9 +3086,35 @@ static int evli_epoll_wait_once(evl_loop_t *loop, evli_epoll_t *poller, uint64_t
     return epoll_pwait(poller->epfd, events, EVLI_EPOLL_BATCH, timeout, mask);
 }
 
+/* Replaces the set, under the same descriptor, by one that holds what the table holds. Without
+ * descriptors or memory to spare, the old one stays for now. */
+static void evli_epoll_rebuild(evli_epoll_t *poller) {
+    uint32_t fd;
+    int err, fault = EVLOOP_FAULT("epoll_create");
+    int epfd = fault ? evli_fail(fault) : epoll_create1(EPOLL_CLOEXEC);
+    if (epfd < 0)
+        return;
+    err = evli_epoll_ctl(epfd, EPOLL_CTL_ADD, poller->wakefd, (uint32_t)EPOLLIN | (uint32_t)EPOLLET,
+                         EVLI_EPOLL_WAKE);
+    for (fd = 0; fd < poller->nios && err == 0; fd++) {
+        const evli_io_t *io = poller->ios[fd];
+        if (io != NULL)
+            err = evli_epoll_ctl(epfd, EPOLL_CTL_ADD, io->fd, evli_epoll_mask(io, io->armed),
+                                 (uint64_t)io->key << 32 | fd);
+        if (err == EVL_EBADF || err == EVL_EPERM) /* closed behind our back */
+            err = 0;
+    }
+    if (err == 0 && dup3(epfd, poller->epfd, O_CLOEXEC) >= 0)
+        poller->stale = 0;
+    evli_sys_close(epfd);
+}
+
 static int evli_epoll_wait(evl_loop_t *loop, uint64_t timeout_ns) {
     evli_epoll_t *poller = evli_epoll_of(loop);
-    int i, n = evli_epoll_wait_once(loop, poller, timeout_ns);
+    int i, n;
+    if (poller->stale >= EVLI_EPOLL_STALE)
+        evli_epoll_rebuild(poller);
+    n = evli_epoll_wait_once(loop, poller, timeout_ns);
     if (n < 0)
         return -errno;
     for (i = 0; i < n; i++) {
@@ -3094,6 +3126,8 @@ static int evli_epoll_wait(evl_loop_t *loop, uint64_t timeout_ns) {
         io = fd < poller->nios ? poller->ios[fd] : NULL;
         if (io != NULL && io->key == data >> 32)
             evli_io_event(loop, io, evli_epoll_bits(poller->events[i].events));
+        else
+            poller->stale++;
     }
     return n;
 }

@@ -37,7 +37,12 @@ variant() { # NAME MAKE-ARGUMENTS...
     *) failed=$((failed + 1)) ;; # it did not get as far as a failing test
     esac
     echo "not ok - $name: ${counts:-did not run}"
-    grep -vE '^ok ' $out/$name.log | sed -e 's/^/# /' -e 200q
+    # From the plan on; all of it when it has not come that far.
+    if grep -q '^1\.\.' $out/$name.log; then
+        sed -n '/^1\.\./,$p' $out/$name.log
+    else
+        cat $out/$name.log
+    fi | grep -v '^ok ' | sed -e 's/^/# /' -e 200q
 }
 
 wanted() {
