@@ -1118,8 +1118,9 @@ struct evl_write_s {
 /* Starts accepting connections: `cb` is called for each, and evl_accept in it takes it over.
  * `backlog` is the kernel's queue of connections not yet accepted. When descriptors run out, the
  * clients wait in that queue, the listener tries again after a pause, and if that fails too, `cb`
- * gets EVL_EMFILE or EVL_ENFILE, once until connections come in again.
- * Errors: EVL_EINVAL (cb is NULL, no stream that can listen, closing), EVL_ENOMEM, a bind's
+ * gets EVL_EMFILE or EVL_ENFILE, once until connections come in again. With `cb` NULL the first
+ * connection waits for an evl_accept at your leisure.
+ * Errors: EVL_EINVAL (no stream that can listen, connecting, closing), EVL_ENOMEM, a bind's
  * EVL_EADDRINUSE, what socket and listen report. */
 EVLOOP_API int evl_listen(evl_stream_t *stream, int backlog, evl_connection_cb cb);
 
@@ -2653,7 +2654,7 @@ EVLOOP_API int evl_barrier_init(evl_barrier_t *barrier, unsigned int count) {
     if (count == 0)
         return EVL_EINVAL;
     barrier->threshold = count;
-    barrier->arrived = barrier->round = 0;
+    barrier->arrived = barrier->inside = barrier->round = 0;
     return evli_monitor_init(&barrier->mutex, &barrier->cond);
 }
 
@@ -2874,7 +2875,7 @@ typedef struct {
 #endif
 
 #define EVLI_EPOLL_BATCH 512
-#define EVLI_EPOLL_STALE 64         /* events for nobody until a new set is built */
+#define EVLI_EPOLL_STALE 8          /* events for nobody until a new set is built */
 #define EVLI_EPOLL_WAKE  UINT64_MAX /* the data of the wake-up descriptor */
 
 typedef struct {
@@ -5335,7 +5336,8 @@ static void evli_stream_accepted(evl_stream_t *server, int fd) {
     gate->accepted_fd = fd;
     gate->open++;
     gate->failures = 0;
-    EVLI_CALL(server->loop, server->priv.connection_cb(server, 0));
+    if (server->priv.connection_cb != NULL)
+        EVLI_CALL(server->loop, server->priv.connection_cb(server, 0));
     if (evl_is_closing(EVLI_HANDLE(server)))
         return;
     if (gate->accepted_fd != -1 || (gate->limit != 0 && gate->open >= gate->limit))
@@ -5350,7 +5352,7 @@ static void evli_accept_failed(evl_stream_t *server, int err) {
     server->priv.io.want = 0;
     if (evli_stream_due(server, &gate->retry, pause_ms * EVLI_NS_PER_MS) != 0)
         server->priv.io.want = EVLI_IN; /* no memory for a timer: look again at once */
-    if (gate->failures == 2)
+    if (gate->failures == 2 && server->priv.connection_cb != NULL)
         EVLI_CALL(server->loop, server->priv.connection_cb(server, err));
 }
 
@@ -5384,7 +5386,8 @@ static void evli_listener_run(evl_loop_t *loop, evli_io_t *io) {
             evli_accept_failed(server, fd);
         } else if (!evli_accept_is_gone(fd)) {
             io->ready &= (uint8_t)~EVLI_IN;
-            EVLI_CALL(loop, server->priv.connection_cb(server, fd));
+            if (server->priv.connection_cb != NULL)
+                EVLI_CALL(loop, server->priv.connection_cb(server, fd));
         }
     }
     if ((io->ready & io->want) && io->link.next == NULL)
@@ -5589,8 +5592,7 @@ static int evli_stream_finish(evl_handle_t *handle) {
 
 EVLOOP_API int evl_listen(evl_stream_t *stream, int backlog, evl_connection_cb cb) {
     const evli_handle_type_t *type;
-    if (stream == NULL || cb == NULL || evl_is_closing(EVLI_HANDLE(stream)) ||
-        stream->priv.connect_req != NULL)
+    if (stream == NULL || evl_is_closing(EVLI_HANDLE(stream)) || stream->priv.connect_req != NULL)
         return EVL_EINVAL;
     type = evli_handle_type_of(stream->type);
     return type->listen != NULL ? type->listen(stream, backlog, cb) : (int)EVL_EINVAL;

@@ -284,8 +284,7 @@ static int parse_header(text_t line, request_t *request) {
     text_t value = line;
     text_t name = text_cut(&value, ':');
     size_t i;
-    if (name.length == line.length ||
-        !is_token(name)) /* no colon; or a blank, as in a folded line */
+    if (name.length == line.length || !is_token(name)) /* no colon; a blank, as in a folded line */
         return 400;
     value = text_trim(value);
     for (i = 0; i < value.length; i++) {
@@ -294,8 +293,8 @@ static int parse_header(text_t line, request_t *request) {
             return 400;
     }
     if (text_equals(name, "host")) {
-        if (request->has_host ||
-            (value.length > 0 && !text_consists_of(value, "-._~!$&'()*+,;=:%[]")))
+        bool is_name = value.length == 0 || text_consists_of(value, "-._~!$&'()*+,;=:%[]");
+        if (request->has_host || !is_name)
             return 400;
         request->has_host = true;
     } else if (text_equals(name, "content-length")) {
@@ -1418,6 +1417,7 @@ static const check_t CHECKS[] = {
     {"GET / HTTP/1.0\r\nConnection: keep-alive\r\n\r\n" NEXT, 0, "", {200, 200}, 0},
     {"GET /100.css" HOST LAST, 0, "", {200}, HOW_BYTEWISE},
     {"GET /" HOST END "GET /100.css" HOST END, 0, "", {200, 200}, HOW_HALF},
+    {"GET /8m" HOST END, 0, "", {200}, HOW_HALF},
     {"HEAD /missing" HOST END NEXT, 0, "", {404, 200}, HOW_BODILESS},
     {"GET / HTTP/1.1\r\nHost: demo\r\nX: ", 7000, END END NEXT, {200, 200}, 0},
 
@@ -1454,6 +1454,7 @@ static const check_t CHECKS[] = {
     {"G(T /" HOST END NEXT, 0, "", {400}, 0},
     {"GET /\x01" HOST END NEXT, 0, "", {400}, 0},
     {"GET / HTTP/1.1\n" NEXT, 0, "", {400}, 0},
+    {"GET /" HOST "X: 1\n" LAST, 0, "", {400}, 0},
     {"GET / HTTP/1.1\r\n\r\n" NEXT, 0, "", {400}, 0},
     {"GET /" HOST "Host: demo\r\n\r\n" NEXT, 0, "", {400}, 0},
     {"GET / HTTP/1.1\r\nHost: de mo\r\n\r\n" NEXT, 0, "", {400}, 0},
@@ -1470,11 +1471,7 @@ static const check_t CHECKS[] = {
     {"GET / HTTP/1.1\r\nX: ", 9000, END END NEXT, {431}, 0},
     {"GET /", 100000, HOST END NEXT, {414}, 0},
     {"GET / HT", 0, "", {408}, HOW_IMPATIENT},
-    {"GET / HTTP/1.1\r\nHost: demo\r\nX-Y: abcdefghijklm",
-     0,
-     "",
-     {408},
-     HOW_IMPATIENT | HOW_TRICKLE},
+    {"GET /" HOST LAST, 0, "", {408}, HOW_IMPATIENT | HOW_TRICKLE},
     {"GET /100.css" HOST END, 0, "", {200}, HOW_IMPATIENT},
     {"", 0, "", {0}, HOW_IMPATIENT}};
 
@@ -2162,10 +2159,19 @@ static void demo_print(const demo_t *demo, size_t left, int errors) {
     printf("errors: %d\n", errors);
 }
 
+/* Of those that are likely to be in use: the lowest numbers are given out first. */
+static int count_descriptors(void) {
+    int fd, count = 0;
+    for (fd = 0; fd < 1024; fd++)
+        count += fcntl(fd, F_GETFD) >= 0;
+    return count;
+}
+
 static int demo_main(void) {
     static demo_t demo;
     bool done = false;
     size_t left;
+    int descriptors = count_descriptors();
     if (!site_make(&demo.site)) {
         fprintf(stderr, "httpd: %s: %s\n", demo.site.path, strerror(errno));
     } else if (demo_start(&demo)) {
@@ -2175,8 +2181,10 @@ static int demo_main(void) {
     }
     site_remove(&demo.site);
     left = memory_now();
-    if (left != 0)
-        done = false;
+    descriptors = count_descriptors() - descriptors;
+    if (descriptors != 0)
+        fprintf(stderr, "httpd: %d descriptors were left open\n", descriptors);
+    done = done && left == 0 && descriptors == 0;
     demo_print(&demo, left, demo.client.errors + (done || demo.client.errors > 0 ? 0 : 1));
     return done ? 0 : 1;
 }

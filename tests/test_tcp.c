@@ -555,9 +555,8 @@ TEST(tcp_connect_fails_at_once) {
     CHECK_EQ(dial_start(&dial, &client, net_sa(&addr)), EVL_ENETUNREACH);
     CHECK_EQ(dial.calls, 0);
     CHECK_EQ(evl_loop_alive(&net.loop), 0);
-    test_fault_set("connect", 1, 1, EINTR);
-    CHECK_EQ(dial_start(&dial, &client, net_sa(&addr)), 0);
     test_fault_clear();
+    CHECK_EQ(dial_start(&dial, &client, net_sa(&addr)), 0);
     CHECK_EQ(evl_run(&net.loop, EVL_RUN_DEFAULT), 0);
     CHECK_EQ(dial.calls, 1);
     CHECK_EQ(dial.status, 0);
