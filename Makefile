@@ -70,17 +70,20 @@ FORCE:
 
 # ---- Checks that need more than a compiler ----
 
+# Sanitizers and coverage make gcc warn of what is none; the plain build has had the warnings.
+CHECKED = $(SLOW) $(MAKE) --no-print-directory test WARNINGS=
+
 asan: ## run the tests under the address and undefined behaviour sanitizers
-	$(SLOW) $(MAKE) --no-print-directory test VARIANT=asan \
+	$(CHECKED) VARIANT=asan \
 	    CFLAGS='-O1 -g -fno-omit-frame-pointer -fsanitize=address,undefined -fno-sanitize-recover=all'
 
 tsan: ## run the tests under the thread sanitizer
-	$(SLOW) $(MAKE) --no-print-directory test VARIANT=tsan CFLAGS='-O1 -g -fsanitize=thread'
+	$(CHECKED) VARIANT=tsan CFLAGS='-O1 -g -fsanitize=thread'
 
 valgrind: ## run the tests under valgrind
 	@$(call need,valgrind,valgrind)
-	$(SLOW) TEST_WRAPPER='valgrind -q --error-exitcode=9 --leak-check=full --errors-for-leak-kinds=definite' \
-	    $(MAKE) --no-print-directory test VARIANT=valgrind CFLAGS='-O1 -g'
+	TEST_WRAPPER='valgrind -q --error-exitcode=9 --leak-check=full --errors-for-leak-kinds=definite' \
+	    $(CHECKED) VARIANT=valgrind CFLAGS='-O1 -g'
 
 compile: ## compile evloop.h in each way to include it, with each compiler at hand
 	sh tests/compile.sh
@@ -92,7 +95,7 @@ coverage: ## print the share of evloop.h's lines that the tests run; below 90 % 
 	@$(call need,gcc,gcc)
 	@$(call need,gcovr,gcovr)
 	@rm -f build/coverage/*.gcda
-	$(SLOW) $(MAKE) --no-print-directory test VARIANT=coverage CC=gcc CFLAGS='-O0 -g --coverage'
+	$(CHECKED) VARIANT=coverage CC=gcc CFLAGS='-O0 -g --coverage'
 	@gcovr --root . --object-directory build/coverage --filter 'evloop\.h$$' --fail-under-line 90 \
 	    --print-summary --html-details build/coverage/evloop.html \
 	    --txt build/coverage/lines.txt

@@ -1143,6 +1143,7 @@ EVLOOP_API int evl_read_start(evl_stream_t *stream, evl_alloc_cb alloc_cb, evl_r
 EVLOOP_API int evl_read_stop(evl_stream_t *stream);
 
 /* Writes buffers in order; `cb` (which may be NULL) gets 0 when the kernel has taken all of them.
+ * When one fails, those behind it fail with the same error and the stream is writable no more.
  * What can be written without waiting is written at once; the callback never comes before return.
  * Lifetime: the bytes must stay until the callback, the array `bufs` need not.
  * Errors: EVL_EINVAL (no buffers, or over 2 GiB), EVL_EBADF (no socket), EVL_EPIPE (not writable:
@@ -2930,10 +2931,11 @@ static int evli_epoll_open(evli_epoll_t *poller) {
 }
 
 static int evli_epoll_init(evl_loop_t *loop) {
-    evli_epoll_t *poller = (evli_epoll_t *)evli_calloc(1, sizeof(*poller));
+    evli_epoll_t *poller = (evli_epoll_t *)evli_malloc(sizeof(*poller));
     int err;
     if (poller == NULL)
         return EVL_ENOMEM;
+    memset(poller, 0, sizeof(*poller));
     err = evli_epoll_open(poller);
     if (err != 0) {
         evli_free(poller);
@@ -3201,10 +3203,11 @@ static void evli_poll_free(evli_poll_t *poller) {
 }
 
 static int evli_poll_init(evl_loop_t *loop) {
-    evli_poll_t *poller = (evli_poll_t *)evli_calloc(1, sizeof(*poller));
+    evli_poll_t *poller = (evli_poll_t *)evli_malloc(sizeof(*poller));
     int err;
     if (poller == NULL)
         return EVL_ENOMEM;
+    memset(poller, 0, sizeof(*poller));
     err = evli_poll_reserve(poller);
     if (err == 0)
         err = evli_poll_open(poller->wake);
@@ -4974,6 +4977,13 @@ static void evli_writes_fail(evl_stream_t *stream, int err) {
         evli_write_done(stream, err);
 }
 
+/* The queue has failed: what is left of it cannot be sent behind a gap, nor can what comes later. */
+static void evli_writes_abort(evl_stream_t *stream, int err) {
+    stream->flags &= ~(uint32_t)EVLI_H_WRITABLE;
+    stream->priv.io.want &= (uint8_t)~EVLI_OUT;
+    evli_writes_fail(stream, err);
+}
+
 /* The deadline of the queue: as long as there is one, and anew with progress. */
 static void evli_write_due(evl_stream_t *stream, int progress) {
     evli_stream_ext_t *ext = stream->priv.ext;
@@ -5046,7 +5056,7 @@ static void evli_stream_flush(evl_stream_t *stream) {
         } else if (n == EVL_ENOBUFS) {
             break; /* the system is short of memory for the moment: there will be no event */
         } else {
-            evli_write_done(stream, (int)n);
+            evli_writes_abort(stream, (int)n);
         }
         if (--turns == 0 && !blocking)
             break;
@@ -5058,7 +5068,7 @@ static void evli_stream_flush(evl_stream_t *stream) {
     }
     err = evli_io_want(stream->loop, io, io->want | EVLI_OUT);
     if (err != 0)
-        evli_writes_fail(stream, err);
+        evli_writes_abort(stream, err);
 }
 
 /* Calls back the requests that were through when it began. */
@@ -5301,9 +5311,7 @@ static void evli_write_timeout(evl_loop_t *loop, evli_due_t *due) {
             evli_io_feed(loop, &stream->priv.io); /* a shutdown may have waited for it */
         return;
     }
-    stream->flags &= ~(uint32_t)EVLI_H_WRITABLE;
-    stream->priv.io.want &= (uint8_t)~EVLI_OUT;
-    evli_writes_fail(stream, EVL_ETIMEDOUT);
+    evli_writes_abort(stream, EVL_ETIMEDOUT);
 }
 
 /* ==== [SECTION] Stream listening ==== */

@@ -506,10 +506,10 @@ static void demo(void) {
     }
     printf("all write queues together held at most %.1f KiB\n", (double)most_queued / 1024);
 
-    /* Who reads has got all that was delivered; only who does not read was muted or dropped. */
-    good = visitors[0].lines == visitors[0].delivered && visitors[0].missed == 0 &&
-           visitors[1].lines == visitors[1].delivered && visitors[1].missed > 0 &&
-           visitors[2].lines == 0 && visitors[2].most_queued <= MAX_BYTES;
+    /* Who reads has got all that was delivered, and nobody's queue was longer than allowed. */
+    good = visitors[0].lines == visitors[0].delivered && visitors[1].lines == visitors[1].delivered;
+    for (i = 0; i < 4; i++)
+        good = good && visitors[i].most_queued <= MAX_BYTES;
     if (!good) {
         fprintf(stderr, "these figures are wrong\n");
         exit(EXIT_FAILURE);

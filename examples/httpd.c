@@ -1343,7 +1343,8 @@ enum {
     SAMPLES_MAX = 1 << 17,   /* latencies kept for a phase */
     USER_PATIENCE_MS = 6000, /* a server that is silent for so long has failed */
     DEMO_PATIENCE_MS = 250,  /* of the server that is to lose patience */
-    TRICKLE_MS = 60,         /* between the bytes of a user that tries it */
+    BYTE_MS = 2,             /* between two bytes, so that the server sees each of them … */
+    TRICKLE_MS = 60,         /* … and when it is to run out of patience over them */
     NAP_BYTES = 256 * 1024,  /* what a slow reader reads … */
     NAP_MS = 8,              /* … between two naps of this length */
     NAP_BUFFER = 32 * 1024,  /* of its kernel, so that the server does feel it */
@@ -1381,8 +1382,8 @@ static const phase_t PHASES[] = {
 enum { PHASES_COUNT = sizeof PHASES / sizeof PHASES[0] };
 
 typedef enum {
-    HOW_BYTEWISE = 1,  /* send one byte at a time */
-    HOW_TRICKLE = 2,   /* and wait between them */
+    HOW_BYTEWISE = 1,  /* send one byte at a time … */
+    HOW_TRICKLE = 2,   /* … so slowly that it tries one's patience */
     HOW_HALF = 4,      /* shut down the sending side when all is sent */
     HOW_IMPATIENT = 8, /* ask the server that has little patience */
     HOW_BODILESS = 16  /* the first answer is to a HEAD: a length, but no body */
@@ -1545,8 +1546,12 @@ static bool user_plan(const user_t *user, plan_t plan) {
     return (user->client->phase->plan & (int)plan) != 0;
 }
 
-static bool user_how(const user_t *user, int how) {
-    return user->check != NULL && (user->check->how & how) != 0;
+static bool user_how(const user_t *user, how_t how) {
+    return user->check != NULL && (user->check->how & (int)how) != 0;
+}
+
+static bool user_is_bytewise(const user_t *user) {
+    return user_how(user, HOW_BYTEWISE) || user_how(user, HOW_TRICKLE);
 }
 
 /* ---- Ends ---- */
@@ -1664,7 +1669,7 @@ static void user_ask(user_t *user) {
 static void user_send_check(user_t *user) {
     const check_t *check = user->check;
     evl_buf_t bufs[3];
-    if (user_how(user, HOW_BYTEWISE | HOW_TRICKLE)) {
+    if (user_is_bytewise(user)) {
         bufs[0] = evl_buf_init((char *)check->text + user->sent++, 1);
         user_send(user, bufs, 1);
         return;
@@ -1681,7 +1686,7 @@ static void user_nap(user_t *user, uint64_t ms, evl_task_cb on_wake) {
         user_fail(user, "nap: %s", evl_strerror(error));
 }
 
-static void on_user_trickle(evl_loop_t *loop, void *arg) {
+static void on_user_byte(evl_loop_t *loop, void *arg) {
     user_t *user = (user_t *)arg;
     (void)loop;
     user->nap = 0;
@@ -1698,10 +1703,8 @@ static void on_user_written(evl_write_t *req, int status) {
         user_fail(user, "write: %s", evl_strerror(status));
     } else if (user_how(user, HOW_HALF)) {
         user_shutdown(user);
-    } else if (user_how(user, HOW_BYTEWISE) && user->check->text[user->sent] != '\0') {
-        user_send_check(user);
-    } else if (user_how(user, HOW_TRICKLE) && user->check->text[user->sent] != '\0') {
-        user_nap(user, TRICKLE_MS, on_user_trickle);
+    } else if (user_is_bytewise(user) && user->check->text[user->sent] != '\0') {
+        user_nap(user, user_how(user, HOW_TRICKLE) ? TRICKLE_MS : BYTE_MS, on_user_byte);
     } else {
         user_step(user);
     }

@@ -179,8 +179,7 @@ TEST(bounds_watermarks_around_and_around) {
             offset += 3000;
             CHECK_LT(started, (int)NET_COUNT(tide.reqs));
             tide.reqs[started].data = &tide.written;
-            CHECK_EQ(evl_write(&tide.reqs[started], net_stream(&tide.tcp), &buf, 1,
-                               on_write_count),
+            CHECK_EQ(evl_write(&tide.reqs[started], net_stream(&tide.tcp), &buf, 1, on_write_count),
                      0);
             started++;
             evl_run(&net.loop, EVL_RUN_NOWAIT);

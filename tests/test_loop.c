@@ -16,6 +16,7 @@ static evl_loop_t loop;
 static int calls;
 
 static void open_loop(void) {
+    memset(&loop, 0xa5, sizeof(loop)); /* init relies on nothing */
     CHECK_EQ(evl_loop_init(&loop), 0);
     trace_reset();
 }
@@ -601,7 +602,7 @@ TEST(loop_unref_in_a_callback_ends_the_run) {
     evl_timer_t timer;
     open_loop();
     new_timer(&timer, "t");
-    CHECK_EQ(evl_timer_start(&timer, unref_self, 1, 1), 0);
+    CHECK_EQ(evl_timer_start(&timer, unref_self, 1, 3600000), 0);
     run_all();
     CHECK_TRACE("t");
     finish(&loop);
@@ -697,8 +698,10 @@ static void now_in_check(evl_check_t *check) {
 }
 
 static void now_in_timer(evl_timer_t *timer) {
-    (void)timer;
+    if (polled_ns == 0)
+        return;
     CHECK_GE(evl_now_ns(&loop), polled_ns + 3 * MS); /* read anew for the timers */
+    CHECK_EQ(evl_timer_stop(timer), 0);
     trace("t");
 }
 
@@ -709,7 +712,7 @@ TEST(loop_now_stays_within_a_phase) {
     CHECK_EQ(evl_check_init(&loop, &check), 0);
     CHECK_EQ(evl_check_start(&check, now_in_check), 0);
     new_timer(&timer, "");
-    CHECK_EQ(evl_timer_start_ns(&timer, now_in_timer, 2 * MS, 0), 0);
+    CHECK_EQ(evl_timer_start(&timer, now_in_timer, 1, 1), 0);
     uint64_t start = evl_hrtime();
     run_all();
     CHECK_TRACE("t");
@@ -1282,6 +1285,52 @@ TEST(loop_destroy_forgets_what_its_callbacks_set) {
     CHECK_EQ(evl_loop_destroy(&loop, 1000), 0);
     CHECK_EQ(calls, 1);
     CHECK_EQ(test_alloc_live(), 0);
+}
+
+static int destroy_rounds;
+
+static void revive_for_ever(evl_handle_t *handle) {
+    calls++;
+    if (--destroy_rounds > 0) {
+        new_timer((evl_timer_t *)handle, "");
+        evl_close(handle, revive_for_ever);
+    }
+}
+
+/* Callbacks that never come to an end are given up on in time, and can be tried again. */
+TEST(loop_destroy_gives_up_in_time) {
+    evl_timer_t timer;
+    evl_loop_t *const l = &loop;
+    open_loop();
+    new_timer(&timer, "");
+    destroy_rounds = 1000000000;
+    evl_close((evl_handle_t *)&timer, revive_for_ever);
+    uint64_t start = test_ms();
+    CHECK_EQ(evl_loop_destroy(l, 30), EVL_ETIMEDOUT);
+    CHECK_GE(test_ms() - start, 29);
+    CHECK_GT(calls, 8);
+    destroy_rounds = 5;
+    CHECK_EQ(evl_loop_destroy(l, 1000), 0);
+    CHECK_EQ(destroy_rounds, 0);
+    CHECK_EQ(test_alloc_live(), 0);
+}
+
+static void stop_while_destroyed(evl_handle_t *handle) {
+    (void)handle;
+    calls++;
+    evl_stop(&loop);
+    CHECK_EQ(evl_loop_close(&loop), EVL_EBUSY);
+    CHECK_EQ(evl_loop_destroy(&loop, 10), EVL_EBUSY);
+}
+
+TEST(loop_destroy_is_not_stopped_by_its_callbacks) {
+    open_loop();
+    for (int i = 0; i < 10; i++) {
+        new_timer(&walked_timers[i], "");
+        evl_close((evl_handle_t *)&walked_timers[i], stop_while_destroyed);
+    }
+    CHECK_EQ(evl_loop_destroy(&loop, 1000), 0);
+    CHECK_EQ(calls, 10);
 }
 
 TEST(loop_destroy_after_stop) {

@@ -1846,6 +1846,146 @@ TEST(stream_close_with_a_duplicate_alive) {
     net_close(&net);
 }
 
+static void on_connection_take(evl_stream_t *server, int status) {
+    evl_tcp_t *guest = (evl_tcp_t *)server->data;
+    CHECK_EQ(status, 0);
+    CHECK_EQ(evl_tcp_init(server->loop, guest), 0);
+    CHECK_EQ(evl_accept(server, net_stream(guest)), 0);
+    evl_close((evl_handle_t *)server, NULL);
+}
+
+/* The same with a socket of the library's own; then the duplicate, which the poller may still know,
+ * comes back under the old number. */
+TEST(stream_close_accepted_with_a_duplicate_alive) {
+    net_t net;
+    evl_tcp_t server, guest, fresh;
+    net_sink_t sink;
+    net_open(&net);
+    memset(&sink, 0, sizeof(sink));
+    int port = net_listen(&net, &server, 1, on_connection_take);
+    server.data = &guest;
+    int peer = net_raw_connect(port);
+    CHECK_EQ(evl_run(&net.loop, EVL_RUN_DEFAULT), 0);
+    int fd = net_fileno(&guest);
+    guest.data = &sink;
+    CHECK_EQ(evl_read_start(net_stream(&guest), NULL, net_on_read), 0);
+    net_raw_write(peer, net_bytes(0), 100);
+    NET_UNTIL(&net.loop, sink.bytes == 100);
+    int twin = dup(fd);
+    evl_close(net_handle(&guest), NULL);
+    evl_run(&net.loop, EVL_RUN_NOWAIT);
+    net_raw_write(peer, net_bytes(100), 100);
+    CHECK_LE(net_run_ms(&net.loop, 20), 8);
+    CHECK_EQ(sink.bytes, 100);
+    CHECK_EQ(dup2(twin, fd), fd);
+    close(twin);
+    CHECK_EQ(evl_tcp_init(&net.loop, &fresh), 0);
+    CHECK_EQ(evl_tcp_open(&fresh, fd), 0);
+    fresh.data = &sink;
+    CHECK_EQ(evl_read_start(net_stream(&fresh), NULL, net_on_read), 0);
+    NET_UNTIL(&net.loop, sink.bytes == 200);
+    net_raw_write(peer, net_bytes(200), 100);
+    NET_UNTIL(&net.loop, sink.bytes == 300);
+    close(peer);
+    net_close(&net);
+}
+
+/* ---- Faults ---------------------------------------------------------------------------------- */
+
+static void on_write_no_memory(evl_write_t *req, int status) {
+    CHECK_EQ(status, EVL_ENOMEM);
+    (*(int *)req->data)++;
+}
+
+/* The kernel takes a part and then refuses to tell when it has room for the rest: the write fails,
+ * and nothing may follow behind the gap. */
+TEST(stream_write_without_registration) {
+    net_t net;
+    evl_tcp_t tcp;
+    evl_write_t reqs[2];
+    int failed = 0;
+    if (strcmp(test_backend(), "epoll") != 0)
+        SKIP("only epoll registers with the kernel");
+    net_open(&net);
+    int peer = net_half_tight(&net, &tcp);
+    test_fault_set("epoll_ctl", 1, 1, ENOMEM);
+    evl_buf_t buf = net_buf(0, 60000);
+    reqs[0].data = &failed;
+    CHECK_EQ(evl_write(&reqs[0], net_stream(&tcp), &buf, 1, on_write_no_memory), 0);
+    CHECK_EQ(test_fault_hits("epoll_ctl"), 1);
+    test_fault_clear();
+    CHECK_EQ(evl_write(&reqs[1], net_stream(&tcp), &buf, 1, on_write_never), EVL_EPIPE);
+    NET_UNTIL(&net.loop, failed == 1);
+    CHECK_EQ(tcp.write_queue_size, 0);
+    CHECK_EQ(evl_is_writable(net_stream(&tcp)), 0);
+    close(peer);
+    net_close(&net);
+}
+
+/* Reading that cannot be registered is refused, and the next try works. */
+TEST(stream_read_without_registration) {
+    net_t net;
+    evl_tcp_t tcp;
+    net_sink_t sink;
+    if (strcmp(test_backend(), "epoll") != 0)
+        SKIP("only epoll registers with the kernel");
+    net_open(&net);
+    memset(&sink, 0, sizeof(sink));
+    int peer = net_half(&net, &tcp);
+    tcp.data = &sink;
+    test_fault_set("epoll_ctl", 1, 1, ENOSPC);
+    CHECK_EQ(evl_read_start(net_stream(&tcp), NULL, on_read_never), EVL_ENOSPC);
+    test_fault_clear();
+    CHECK_EQ(evl_is_active(net_handle(&tcp)), 0);
+    net_raw_write(peer, net_bytes(0), 10);
+    CHECK_EQ(evl_run(&net.loop, EVL_RUN_NOWAIT), 0);
+    CHECK_EQ(evl_read_start(net_stream(&tcp), NULL, net_on_read), 0);
+    NET_UNTIL(&net.loop, sink.bytes == 10);
+    close(peer);
+    net_close(&net);
+}
+
+/* Interrupted and shortened calls: every byte still comes once. */
+TEST(stream_echo_with_short_and_interrupted_calls) {
+    static const size_t shorts[] = {1, 3, 100, 4096};
+    for (size_t i = 0; i < NET_COUNT(shorts); i++) {
+        test_short_set("send", shorts[i]);
+        test_short_set("recv", shorts[NET_COUNT(shorts) - 1 - i]);
+        echo(5000, i % 2 ? net_alloc : NULL, i % 2 ? NULL : net_alloc_small);
+        test_fault_clear();
+        test_fault_set("send", 1, 4, EINTR);
+        test_fault_set("recv", 2, 4, EINTR);
+        echo(100000, NULL, net_alloc);
+        CHECK_EQ(test_fault_hits("send"), 4);
+        CHECK_EQ(test_fault_hits("recv"), 4);
+        test_fault_clear();
+    }
+}
+
+/* The system is short of buffers for a while: no event will tell when that is over. */
+TEST(stream_write_without_buffers) {
+    net_t net;
+    evl_tcp_t tcp;
+    evl_write_t req;
+    int written = 0;
+    size_t got = 0;
+    net_open(&net);
+    int peer = net_half(&net, &tcp);
+    test_fault_set("send", 1, 5, ENOBUFS);
+    evl_buf_t buf = net_buf(0, 1000);
+    CHECK_EQ(evl_try_write(net_stream(&tcp), &buf, 1), EVL_EAGAIN);
+    req.data = &written;
+    CHECK_EQ(evl_write(&req, net_stream(&tcp), &buf, 1, on_write_flag), 0);
+    CHECK_EQ(tcp.write_queue_size, 1000);
+    NET_UNTIL(&net.loop, written);
+    CHECK_EQ(test_fault_hits("send"), 5);
+    test_fault_clear();
+    CHECK_EQ(net_raw_drain(peer, &got), 0);
+    CHECK_EQ(got, 1000);
+    close(peer);
+    net_close(&net);
+}
+
 /* ---- No allocation once warm ----------------------------------------------------------------- */
 
 typedef struct {

@@ -10,6 +10,7 @@
 static evl_loop_t loop;
 
 static void open_loop(void) {
+    memset(&loop, 0xa5, sizeof(loop)); /* init relies on nothing */
     CHECK_EQ(evl_loop_init(&loop), 0);
     trace_reset();
 }

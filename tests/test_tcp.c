@@ -241,7 +241,6 @@ TEST(tcp_listen_without_bind) {
     evl_tcp_t tcp;
     net_open(&net);
     CHECK_EQ(evl_tcp_init(&net.loop, &tcp), 0);
-    CHECK_EQ(evl_listen(net_stream(&tcp), 1, NULL), EVL_EINVAL);
     CHECK_EQ(evl_listen(net_stream(&tcp), 1, on_connection_never), 0);
     CHECK_NE(net_raw_port(net_fileno(&tcp)), 0);
     CHECK_EQ(evl_is_active(net_handle(&tcp)), 1);
@@ -251,6 +250,34 @@ TEST(tcp_listen_without_bind) {
     evl_unref(net_handle(&tcp));
     CHECK_EQ(evl_loop_alive(&net.loop), 0);
     CHECK_EQ(evl_run(&net.loop, EVL_RUN_DEFAULT), 0);
+    net_close(&net);
+}
+
+/* Connections wait to be asked for, one in the handle, the others in the kernel's queue; errors have
+ * nobody to go to. */
+TEST(tcp_listen_without_a_callback) {
+    net_t net;
+    evl_tcp_t server;
+    evl_tcp_t guests[3];
+    int clients[3];
+    net_open(&net);
+    int port = net_listen(&net, &server, 4, NULL);
+    for (int i = 0; i < 3; i++)
+        clients[i] = net_raw_connect(port);
+    test_fault_set("accept", 2, 3, EMFILE);
+    for (int i = 0; i < 3; i++) {
+        CHECK_EQ(evl_tcp_init(&net.loop, &guests[i]), 0);
+        *net_waiting() = "a connection without a callback\n";
+        while (evl_accept(net_stream(&server), net_stream(&guests[i])) == EVL_EAGAIN)
+            CHECK_NE(evl_run(&net.loop, EVL_RUN_ONCE), 0);
+        net_raw_write(clients[i], "x", 1);
+        net_raw_await(net_fileno(&guests[i]));
+        CHECK_LE(net_run_ms(&net.loop, 5), 8);
+    }
+    CHECK_EQ(test_fault_hits("accept"), 3);
+    test_fault_clear();
+    for (int i = 0; i < 3; i++)
+        close(clients[i]);
     net_close(&net);
 }
 

@@ -15,6 +15,9 @@ static evl_barrier_t barrier;
 static int counter; /* plain: the thread sanitizer sees who touches it without the lock */
 static volatile int flag;
 
+/* What init finds in the memory is of no consequence. */
+#define POISON(object) memset(object, 0xa5, sizeof(*(object)))
+
 static void spawn(evl_thread_t *thread, evl_thread_cb entry, void *arg) {
     CHECK_EQ(evl_thread_create(thread, entry, arg), 0);
 }
@@ -107,6 +110,7 @@ static void add_locked(void *arg) {
 
 TEST(thread_mutex_excludes) {
     evl_thread_t threads[WORKERS];
+    POISON(&mutex);
     CHECK_EQ(evl_mutex_init(&mutex), 0);
     for (int i = 0; i < WORKERS; i++)
         spawn(&threads[i], add_locked, NULL);
@@ -131,6 +135,7 @@ static int try_in_thread(void) {
 }
 
 TEST(thread_mutex_trylock) {
+    POISON(&mutex);
     CHECK_EQ(evl_mutex_init(&mutex), 0);
     CHECK_EQ(evl_mutex_trylock(&mutex), 0);
     CHECK_EQ(try_in_thread(), EVL_EBUSY);
@@ -141,6 +146,7 @@ TEST(thread_mutex_trylock) {
 }
 
 TEST(thread_mutex_recursive) {
+    POISON(&mutex);
     CHECK_EQ(evl_mutex_init_recursive(&mutex), 0);
     evl_mutex_lock(&mutex);
     evl_mutex_lock(&mutex);
@@ -176,6 +182,7 @@ static void check_rwlock(int read, int write) {
 }
 
 TEST(thread_rwlock_states) {
+    POISON(&rwlock);
     CHECK_EQ(evl_rwlock_init(&rwlock), 0);
     check_rwlock(0, 0);
     evl_rwlock_rdlock(&rwlock);
@@ -215,6 +222,7 @@ static void read_or_write(void *arg) {
 
 TEST(thread_rwlock_excludes) {
     evl_thread_t threads[WORKERS];
+    POISON(&rwlock);
     CHECK_EQ(evl_rwlock_init(&rwlock), 0);
     for (int i = 0; i < WORKERS; i++)
         spawn(&threads[i], read_or_write, i == 0 ? (void *)&pair : NULL);
@@ -235,6 +243,7 @@ static void read_with_main(void *arg) {
 
 TEST(thread_rwlock_lets_readers_in_together) {
     evl_thread_t thread;
+    POISON(&rwlock);
     CHECK_EQ(evl_rwlock_init(&rwlock), 0);
     spawn(&thread, read_with_main, NULL);
     await_flag(1);
@@ -257,6 +266,7 @@ static void reader_loop(void *arg) {
 /* Readers that overlap all the time do not keep a writer out for ever. */
 TEST(thread_rwlock_writer_is_not_starved) {
     evl_thread_t threads[3];
+    POISON(&rwlock);
     CHECK_EQ(evl_rwlock_init(&rwlock), 0);
     for (int i = 0; i < 3; i++)
         spawn(&threads[i], reader_loop, NULL);
@@ -282,7 +292,9 @@ static void set_and_signal(void *arg) {
 
 static void cond_begin(void) {
     counter = 0;
+    POISON(&mutex);
     CHECK_EQ(evl_mutex_init(&mutex), 0);
+    POISON(&cond);
     CHECK_EQ(evl_cond_init(&cond), 0);
 }
 
@@ -384,6 +396,7 @@ TEST(thread_cond_timedwait_with_huge_times) {
 /* ---- Semaphores ------------------------------------------------------------------------------ */
 
 TEST(thread_sem_counts) {
+    POISON(&semaphore);
     CHECK_EQ(evl_sem_init(&semaphore, 3), 0);
     evl_sem_wait(&semaphore);
     CHECK_EQ(evl_sem_trywait(&semaphore), 0);
@@ -395,6 +408,7 @@ TEST(thread_sem_counts) {
     evl_sem_wait(&semaphore);
     CHECK_EQ(evl_sem_trywait(&semaphore), EVL_EAGAIN);
     evl_sem_destroy(&semaphore);
+    POISON(&semaphore);
     CHECK_EQ(evl_sem_init(&semaphore, 0), 0);
     CHECK_EQ(evl_sem_trywait(&semaphore), EVL_EAGAIN);
     evl_sem_destroy(&semaphore);
@@ -414,7 +428,9 @@ static void answer(void *arg) {
 TEST(thread_sem_hands_over) {
     evl_thread_t thread;
     int rounds = 5000;
+    POISON(&semaphore);
     CHECK_EQ(evl_sem_init(&semaphore, 0), 0);
+    POISON(&answers);
     CHECK_EQ(evl_sem_init(&answers, 0), 0);
     spawn(&thread, answer, &rounds);
     for (int i = 0; i < rounds; i++) {
@@ -435,6 +451,7 @@ static void take_one(void *arg) {
 /* Several posts in a row wake as many waiters. */
 TEST(thread_sem_wakes_all_waiters) {
     evl_thread_t threads[4];
+    POISON(&semaphore);
     CHECK_EQ(evl_sem_init(&semaphore, 0), 0);
     for (int i = 0; i < 4; i++)
         spawn(&threads[i], take_one, NULL);
@@ -468,7 +485,9 @@ static void meet(void *arg) {
 TEST(thread_barrier_holds_until_all_have_come) {
     evl_thread_t threads[WORKERS];
     int rounds = 64;
+    POISON(&mutex);
     CHECK_EQ(evl_mutex_init(&mutex), 0);
+    POISON(&barrier);
     CHECK_EQ(evl_barrier_init(&barrier, WORKERS), 0);
     for (int i = 0; i < WORKERS; i++)
         spawn(&threads[i], meet, &rounds);
@@ -481,7 +500,9 @@ TEST(thread_barrier_holds_until_all_have_come) {
 }
 
 TEST(thread_barrier_counts) {
+    POISON(&barrier);
     CHECK_EQ(evl_barrier_init(&barrier, 0), EVL_EINVAL);
+    POISON(&barrier);
     CHECK_EQ(evl_barrier_init(&barrier, 1), 0);
     for (int i = 0; i < 3; i++)
         CHECK_GT(evl_barrier_wait(&barrier), 0);
@@ -502,6 +523,7 @@ TEST(thread_barrier_destroyed_by_the_last) {
         evl_thread_t thread;
         evl_barrier_t *shared = (evl_barrier_t *)malloc(sizeof(*shared));
         CHECK(shared != NULL);
+        POISON(shared);
         CHECK_EQ(evl_barrier_init(shared, 2), 0);
         spawn(&thread, meet_once, shared);
         meet_once(shared);

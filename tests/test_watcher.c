@@ -98,6 +98,8 @@ static void begin(const kind_t *kind, int count, watcher_cb cb) {
     static const char *const names[] = {"a", "b", "c", "d", "e", "f", "g", "h"};
     current = kind;
     calls = 0;
+    memset(&loop, 0xa5, sizeof(loop)); /* init relies on nothing */
+    memset(watchers, 0xa5, sizeof(watchers));
     CHECK_EQ(evl_loop_init(&loop), 0);
     for (int i = 0; i < 8; i++) {
         CHECK_EQ(kind->init(&loop, &watchers[i]), 0);
