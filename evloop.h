@@ -63,7 +63,9 @@
        - [SECTION] POSIX system calls
        - [SECTION] POSIX threads
        - [SECTION] Backend contract
+       - [SECTION] Descriptor table
        - [SECTION] Backend epoll
+       - [SECTION] Backend kqueue
        - [SECTION] Backend poll
        - [SECTION] Callbacks and turns
        - [SECTION] Phases
@@ -144,8 +146,9 @@
    writes of up to four buffers, once the loop has warmed up. Timers live in one array of 16 bytes
    each, immediates and timeouts in a slab, ticks in a ring; these grow as needed and never shrink.
 
-   Platforms. Linux: epoll (default) and poll. Other POSIX systems: poll, compiled but not yet run.
-   The environment variable EVLOOP_BACKEND (`epoll`, `poll`) picks one when a loop is initialised.
+   Platforms. Linux: epoll (default) and poll. macOS and the BSDs: kqueue (default) and poll, compiled
+   for macOS and run on Linux only. Other POSIX systems: poll. The environment variable
+   EVLOOP_BACKEND (`epoll`, `kqueue`, `poll`) picks one when a loop is initialised.
    C99 or later, C++11 or later; gcc, clang, tcc (x86), musl.
 
 
@@ -1477,6 +1480,13 @@ EVLOOP_API void evl_key_set(evl_key_t *key, void *value);
 #error "evloop.h: this version has no Windows backend"
 #endif
 
+#if defined(__APPLE__) || defined(__FreeBSD__) || defined(__OpenBSD__) || defined(__NetBSD__) ||   \
+    defined(__DragonFly__) || defined(EVLOOP_USE_KQUEUE)
+#define EVLI_HAVE_KQUEUE 1
+#else
+#define EVLI_HAVE_KQUEUE 0
+#endif
+
 #if defined(__linux__)
 #define EVLI_HAVE_EPOLL   1
 #define EVLI_HAVE_ACCEPT4 1 /* and pipe2, SOCK_CLOEXEC, SOCK_NONBLOCK */
@@ -1524,6 +1534,9 @@ EVLOOP_API void evl_key_set(evl_key_t *key, void *value);
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
 #include <sys/syscall.h>
+#endif
+#if EVLI_HAVE_KQUEUE
+#include <sys/event.h>
 #endif
 
 #if defined(__GLIBC__) && !defined(__USE_GNU)
@@ -2813,7 +2826,7 @@ static void evli_io_init(evli_io_t *io, int kind, evl_os_sock_t fd) {
 
 /* Takes down what the kernel reported, and has the io run if somebody waits for it. */
 static void evli_io_event(evl_loop_t *loop, evli_io_t *io, unsigned bits) {
-    io->ready = (uint8_t)(io->kind == EVLI_IO_POLL ? bits : io->ready | bits);
+    io->ready |= (uint8_t)bits;
     if ((io->ready & (io->want | EVLI_ERR)) && io->want != 0 && io->link.next == NULL)
         evli_list_push(&loop->priv.ready, &io->link);
 }
@@ -2848,6 +2861,80 @@ static int evli_io_forget(evl_loop_t *loop, evli_io_t *io, int closing) {
     io->want = io->ready = 0;
     return io->armed ? loop->priv.backend->forget(loop, io, closing) : 0;
 }
+
+/* ==== [SECTION] Descriptor table ==== */
+
+/* What the pollers for POSIX systems share: EVL_LOOP_BLOCK_SIGNAL, and finding ios by descriptor. */
+#if EVLI_HAVE_PPOLL
+
+/* The signal mask for a sleep, or NULL for none of its own. */
+static sigset_t *evli_sleep_mask(const evl_loop_t *loop, sigset_t *mask) {
+    if (loop->priv.signal == 0)
+        return NULL;
+    pthread_sigmask(SIG_SETMASK, NULL, mask);
+    sigaddset(mask, loop->priv.signal);
+    return mask;
+}
+
+#endif
+
+#if EVLI_HAVE_KQUEUE || !EVLI_HAVE_PPOLL
+
+/* Where the sleep takes no mask, the signal is blocked around it. Keeps errno. */
+static void evli_sleep_block(const evl_loop_t *loop, sigset_t *before) {
+    sigset_t blocked;
+    if (loop->priv.signal == 0)
+        return;
+    sigemptyset(&blocked);
+    sigaddset(&blocked, loop->priv.signal);
+    pthread_sigmask(SIG_BLOCK, &blocked, before);
+}
+
+static void evli_sleep_unblock(const evl_loop_t *loop, const sigset_t *before) {
+    if (loop->priv.signal != 0)
+        pthread_sigmask(SIG_SETMASK, before, NULL);
+}
+
+#endif
+
+#if EVLI_HAVE_EPOLL || EVLI_HAVE_KQUEUE
+
+typedef struct {
+    evli_io_t **ios; /* by descriptor */
+    uint32_t count;
+} evli_table_t;
+
+static int evli_table_knows(const evli_table_t *table, int fd) {
+    return fd >= 0 && (uint32_t)fd < table->count && table->ios[fd] != NULL;
+}
+
+/* Gives an io its place. Errors: EVL_EEXIST (another io has it), EVL_ENOMEM. */
+static int evli_table_enter(evli_table_t *table, evli_io_t *io) {
+    uint32_t fd = (uint32_t)io->fd, room = table->count;
+    if (fd >= room) {
+        evli_io_t **ios = (evli_io_t **)evli_grow(table->ios, &room, fd + 1, sizeof(evli_io_t *));
+        if (ios == NULL)
+            return EVL_ENOMEM;
+        memset(ios + table->count, 0, (room - table->count) * sizeof(evli_io_t *));
+        table->ios = ios;
+        table->count = room;
+    }
+    if (table->ios[fd] != NULL && table->ios[fd] != io)
+        return EVL_EEXIST;
+    table->ios[fd] = io;
+    return 0;
+}
+
+static void evli_table_leave(evli_table_t *table, const evli_io_t *io) {
+    table->ios[io->fd] = NULL;
+}
+
+static void evli_table_clear(evli_table_t *table) {
+    if (table->count > 0)
+        memset(table->ios, 0, table->count * sizeof(table->ios[0]));
+}
+
+#endif
 
 /* ==== [SECTION] Backend epoll ==== */
 
@@ -2884,8 +2971,7 @@ typedef struct {
     int wakefd; /* an eventfd, edge-triggered and never read: a write is an edge */
     uint32_t generation;
     uint32_t stale; /* events for nobody since the set was built */
-    uint32_t nios;
-    evli_io_t **ios; /* by descriptor */
+    evli_table_t table;
     evli_epoll_event_t events[EVLI_EPOLL_BATCH];
 } evli_epoll_t;
 
@@ -2949,7 +3035,7 @@ static void evli_epoll_destroy(evl_loop_t *loop) {
     evli_epoll_t *poller = evli_epoll_of(loop);
     evli_sys_close(poller->epfd);
     evli_sys_close(poller->wakefd);
-    evli_free(poller->ios);
+    evli_free(poller->table.ios);
     evli_free(poller);
 }
 
@@ -2964,33 +3050,12 @@ static int evli_epoll_fork(evl_loop_t *loop) {
     }
     evli_sys_close(epfd);
     evli_sys_close(wakefd);
-    if (poller->nios > 0)
-        memset(poller->ios, 0, poller->nios * sizeof(poller->ios[0]));
+    evli_table_clear(&poller->table);
     return 0;
 }
 
 static int evli_epoll_knows(const evl_loop_t *loop, evl_os_sock_t fd) {
-    evli_epoll_t *poller = evli_epoll_of(loop);
-    return fd >= 0 && (uint32_t)fd < poller->nios && poller->ios[fd] != NULL;
-}
-
-/* Gives the descriptor a place in the table. */
-static int evli_epoll_enter(evli_epoll_t *poller, evli_io_t *io) {
-    uint32_t fd = (uint32_t)io->fd, room = poller->nios;
-    evli_io_t **ios;
-    if (fd >= room) {
-        ios = (evli_io_t **)evli_grow(poller->ios, &room, fd + 1, sizeof(evli_io_t *));
-        if (ios == NULL)
-            return EVL_ENOMEM;
-        memset(ios + poller->nios, 0, (room - poller->nios) * sizeof(evli_io_t *));
-        poller->ios = ios;
-        poller->nios = room;
-    }
-    if (poller->ios[fd] != NULL && poller->ios[fd] != io)
-        return EVL_EEXIST;
-    poller->ios[fd] = io;
-    io->key = ++poller->generation;
-    return 0;
+    return evli_table_knows(&evli_epoll_of(loop)->table, fd);
 }
 
 static uint32_t evli_epoll_mask(const evli_io_t *io, unsigned bits) {
@@ -3013,10 +3078,12 @@ static int evli_epoll_watch(evl_loop_t *loop, evli_io_t *io) {
     unsigned bits = io->kind == EVLI_IO_POLL ? io->want : (unsigned)(io->want | io->armed);
     int err = 0, op = io->armed ? EPOLL_CTL_MOD : EPOLL_CTL_ADD;
     uint64_t data;
-    if (io->armed == 0)
-        err = evli_epoll_enter(poller, io);
-    if (err != 0)
-        return err;
+    if (io->armed == 0) {
+        err = evli_table_enter(&poller->table, io);
+        if (err != 0)
+            return err;
+        io->key = ++poller->generation;
+    }
     data = (uint64_t)io->key << 32 | (uint32_t)io->fd;
     err = evli_epoll_ctl(poller->epfd, op, io->fd, evli_epoll_mask(io, bits), data);
     /* The number can have come to mean another file since, or this file have been here before. */
@@ -3027,7 +3094,7 @@ static int evli_epoll_watch(evl_loop_t *loop, evli_io_t *io) {
     if (err == 0)
         io->armed = (uint8_t)bits;
     else if (io->armed == 0)
-        poller->ios[io->fd] = NULL;
+        evli_table_leave(&poller->table, io);
     return err;
 }
 
@@ -3035,7 +3102,7 @@ static int evli_epoll_forget(evl_loop_t *loop, evli_io_t *io, int closing) {
     evli_epoll_t *poller = evli_epoll_of(loop);
     if (!closing)
         evli_epoll_ctl(poller->epfd, EPOLL_CTL_DEL, io->fd, 0, 0);
-    poller->ios[io->fd] = NULL;
+    evli_table_leave(&poller->table, io);
     io->armed = 0;
     return 0;
 }
@@ -3064,15 +3131,10 @@ static int evli_epoll_wait_once(evl_loop_t *loop, evli_epoll_t *poller, uint64_t
     int timeout = timeout_ns == EVLI_NEVER ? -1 : ms > INT_MAX ? INT_MAX : (int)ms;
     int fault = EVLOOP_FAULT("epoll_wait");
     evli_epoll_timeout_t ts;
-    sigset_t blocked, *mask = NULL;
+    sigset_t blocked, *mask = evli_sleep_mask(loop, &blocked);
     long n;
     if (fault)
         return evli_fail(fault);
-    if (loop->priv.signal != 0) {
-        pthread_sigmask(SIG_SETMASK, NULL, &blocked);
-        sigaddset(&blocked, loop->priv.signal);
-        mask = &blocked;
-    }
     if (timeout > 0 && timeout_ns % EVLI_NS_PER_MS != 0 && !evli_load(&evli_epoll_no_pwait2)) {
         ts.seconds = (int64_t)(timeout_ns / EVLI_NS_PER_S);
         ts.nanoseconds = (int64_t)(timeout_ns % EVLI_NS_PER_S);
@@ -3099,8 +3161,8 @@ static void evli_epoll_rebuild(evli_epoll_t *poller) {
         return;
     err = evli_epoll_ctl(epfd, EPOLL_CTL_ADD, poller->wakefd, (uint32_t)EPOLLIN | (uint32_t)EPOLLET,
                          EVLI_EPOLL_WAKE);
-    for (fd = 0; fd < poller->nios && err == 0; fd++) {
-        const evli_io_t *io = poller->ios[fd];
+    for (fd = 0; fd < poller->table.count && err == 0; fd++) {
+        const evli_io_t *io = poller->table.ios[fd];
         if (io != NULL)
             err = evli_epoll_ctl(epfd, EPOLL_CTL_ADD, io->fd, evli_epoll_mask(io, io->armed),
                                  (uint64_t)io->key << 32 | fd);
@@ -3126,7 +3188,7 @@ static int evli_epoll_wait(evl_loop_t *loop, uint64_t timeout_ns) {
         evli_io_t *io;
         if (data == EVLI_EPOLL_WAKE)
             continue;
-        io = fd < poller->nios ? poller->ios[fd] : NULL;
+        io = fd < poller->table.count ? poller->table.ios[fd] : NULL;
         if (io != NULL && io->key == data >> 32)
             evli_io_event(loop, io, evli_epoll_bits(poller->events[i].events));
         else
@@ -3156,6 +3218,310 @@ static const evli_backend_t evli_backend_epoll = {
     evli_ready_accept, evli_ready_recv,  evli_ready_send};
 
 #endif /* EVLI_HAVE_EPOLL */
+
+/* ==== [SECTION] Backend kqueue ==== */
+
+#if EVLI_HAVE_KQUEUE
+
+/* macOS and the BSDs: one filter for each direction, edge-triggered (EV_CLEAR) but for poll handles.
+ * What differs from epoll:
+ *  - A filter is identified by its number and its kind together: process 7 is not descriptor 7. An
+ *    event is told apart by its filter, and its udata is the io itself, since closing a descriptor
+ *    takes its filters along: nothing stale can come. (libkqueue on Linux does not do the latter:
+ *    there they are deleted first.)
+ *  - Changes are submitted one at a time without room for events, so that an error is the call's
+ *    errno and cannot be lost among the events.
+ *  - A hang-up is a flag of either direction's filter; without interest in reading there is none. */
+#if defined(EVFILT_USER)
+#define EVLI_HAVE_EVFILT_USER 1
+#else
+#define EVLI_HAVE_EVFILT_USER 0
+#endif
+
+#if defined(EVFILT_EXCEPT) && defined(NOTE_OOB)
+#define EVLI_EVFILT_EXCEPT EVFILT_EXCEPT
+#define EVLI_NOTE_OOB      NOTE_OOB
+#else
+#define EVLI_EVFILT_EXCEPT 0 /* urgent data is not reported */
+#define EVLI_NOTE_OOB      0
+#endif
+
+#if defined(NOTE_LOWAT) && !defined(EVLOOP_USE_KQUEUE)
+#define EVLI_NOTE_LOWAT NOTE_LOWAT
+#else
+#define EVLI_NOTE_LOWAT 0
+#endif
+
+#if defined(EVLOOP_USE_KQUEUE)
+#define EVLI_KQUEUE_CLOSE_DELETES 0
+#else
+#define EVLI_KQUEUE_CLOSE_DELETES 1
+#endif
+
+#if defined(__NetBSD__)
+#define EVLI_KEVENT_FILTER uint32_t
+#define EVLI_KEVENT_FLAGS  uint32_t
+#else
+#define EVLI_KEVENT_FILTER short
+#define EVLI_KEVENT_FLAGS  unsigned short
+#endif
+
+#define EVLI_KEVENT_MAX_S (365 * 24 * 3600) /* macOS refuses much longer timeouts */
+#define EVLI_KQUEUE_BATCH 256
+
+typedef struct {
+    int kq;
+    int wake[2]; /* a pipe where there is no EVFILT_USER, else -1 */
+    evli_table_t table;
+    struct kevent events[EVLI_KQUEUE_BATCH];
+} evli_kqueue_t;
+
+static evli_kqueue_t *evli_kqueue_of(const evl_loop_t *loop) {
+    return (evli_kqueue_t *)loop->priv.poller;
+}
+
+/* Submits one change. */
+static int evli_kqueue_change(int kq, uintptr_t ident, int filter, int flags, unsigned fflags,
+                              int data, void *udata) {
+    struct kevent change;
+    int r, fault;
+    EV_SET(&change, ident, (EVLI_KEVENT_FILTER)filter, (EVLI_KEVENT_FLAGS)flags, fflags, data,
+           udata);
+    do {
+        fault = EVLOOP_FAULT("kevent_change");
+        r = fault ? evli_fail(fault) : kevent(kq, &change, 1, NULL, 0, NULL);
+    } while (r < 0 && errno == EINTR);
+    return r < 0 ? -errno : 0;
+}
+
+#if EVLI_HAVE_EVFILT_USER
+
+static int evli_kqueue_arm_wake(evli_kqueue_t *poller) {
+    poller->wake[0] = poller->wake[1] = -1;
+    return evli_kqueue_change(poller->kq, 0, EVFILT_USER, EV_ADD | EV_CLEAR, 0, 0, NULL);
+}
+
+static void evli_kqueue_trigger(evli_kqueue_t *poller) {
+    evli_kqueue_change(poller->kq, 0, EVFILT_USER, 0, NOTE_TRIGGER, 0, NULL);
+}
+
+#else
+
+static int evli_kqueue_arm_wake(evli_kqueue_t *poller) {
+    int err = evl_pipe(poller->wake, EVL_NONBLOCK_PIPE, EVL_NONBLOCK_PIPE);
+    if (err != 0)
+        return err;
+    return evli_kqueue_change(poller->kq, (uintptr_t)poller->wake[0], EVFILT_READ,
+                              EV_ADD | EV_CLEAR, 0, 0, NULL);
+}
+
+static void evli_kqueue_trigger(evli_kqueue_t *poller) {
+    ssize_t n;
+    do {
+        n = write(poller->wake[1], "", 1);
+    } while (n < 0 && errno == EINTR); /* EAGAIN: it is full, and the loop awake soon */
+}
+
+#endif
+
+/* Empties the pipe that woke the loop. */
+static void evli_kqueue_woken(const evli_kqueue_t *poller) {
+    char sink[64];
+    if (poller->wake[0] < 0)
+        return;
+    while (read(poller->wake[0], sink, sizeof(sink)) == (ssize_t)sizeof(sink)) {}
+}
+
+static void evli_kqueue_shut(int kq, const int wake[2]) {
+    if (kq >= 0)
+        evli_sys_close(kq);
+    if (wake[0] >= 0) {
+        evli_sys_close(wake[0]);
+        evli_sys_close(wake[1]);
+    }
+}
+
+static int evli_kqueue_open(evli_kqueue_t *poller) {
+    int err, fault = EVLOOP_FAULT("kqueue");
+    poller->wake[0] = poller->wake[1] = -1;
+    poller->kq = fault ? evli_fail(fault) : kqueue();
+    if (poller->kq < 0)
+        return -errno;
+    err = evli_sys_fcntl_add(poller->kq, F_GETFD, F_SETFD, FD_CLOEXEC);
+    if (err == 0)
+        err = evli_kqueue_arm_wake(poller);
+    if (err != 0)
+        evli_kqueue_shut(poller->kq, poller->wake);
+    return err;
+}
+
+static int evli_kqueue_init(evl_loop_t *loop) {
+    evli_kqueue_t *poller = (evli_kqueue_t *)evli_calloc(1, sizeof(*poller));
+    int err;
+    if (poller == NULL)
+        return EVL_ENOMEM;
+    err = evli_kqueue_open(poller);
+    if (err != 0) {
+        evli_free(poller);
+        return err;
+    }
+    loop->priv.poller = poller;
+    return 0;
+}
+
+static void evli_kqueue_destroy(evl_loop_t *loop) {
+    evli_kqueue_t *poller = evli_kqueue_of(loop);
+    evli_kqueue_shut(poller->kq, poller->wake);
+    evli_free(poller->table.ios);
+    evli_free(poller);
+}
+
+/* A kqueue does not pass through fork: its number is free in the child, or somebody else's. */
+static int evli_kqueue_fork(evl_loop_t *loop) {
+    evli_kqueue_t *poller = evli_kqueue_of(loop);
+    int wake[2] = {poller->wake[0], poller->wake[1]};
+    int err = evli_kqueue_open(poller);
+    if (err != 0) {
+        poller->kq = -1;
+        poller->wake[0] = wake[0];
+        poller->wake[1] = wake[1];
+        return err;
+    }
+    evli_kqueue_shut(-1, wake);
+    evli_table_clear(&poller->table);
+    return 0;
+}
+
+static int evli_kqueue_knows(const evl_loop_t *loop, evl_os_sock_t fd) {
+    return evli_table_knows(&evli_kqueue_of(loop)->table, fd);
+}
+
+/* The filter for a bit of `bits`: its kind, 0 for none, and in *fflags and *data what narrows it. */
+static int evli_kqueue_filter(unsigned bit, unsigned bits, unsigned *fflags, int *data) {
+    *fflags = 0;
+    *data = 0;
+    if (bit == EVLI_OUT)
+        return EVFILT_WRITE;
+    if (bit == EVLI_IN)
+        return EVFILT_READ;
+    if (bit ==
+        EVLI_HUP) { /* a flag of reading; without interest in data, of more than ever comes */
+        *fflags = EVLI_NOTE_LOWAT;
+        *data = INT_MAX;
+        return EVLI_NOTE_LOWAT != 0 && !(bits & EVLI_IN) ? EVFILT_READ : 0;
+    }
+    *fflags = EVLI_NOTE_OOB;
+    return EVLI_EVFILT_EXCEPT;
+}
+
+/* Adds the filters of `add` and deletes those of `drop`. A filter that is gone already, because the
+ * descriptor was closed behind our back, is deleted well enough. */
+static int evli_kqueue_set(const evli_kqueue_t *poller, evli_io_t *io, unsigned add,
+                           unsigned drop) {
+    static const unsigned bits[] = {EVLI_IN, EVLI_OUT, EVLI_HUP, EVLI_PRI};
+    int err = 0, clear = io->kind == EVLI_IO_POLL ? 0 : EV_CLEAR;
+    size_t i;
+    for (i = 0; i < EVLI_COUNT(bits); i++) { /* first, as IN and HUP share a filter */
+        unsigned fflags;
+        int data, filter = evli_kqueue_filter(bits[i], drop, &fflags, &data);
+        if (filter != 0 && (drop & bits[i]))
+            evli_kqueue_change(poller->kq, (uintptr_t)io->fd, filter, EV_DELETE, 0, 0, NULL);
+    }
+    for (i = 0; i < EVLI_COUNT(bits) && err == 0; i++) {
+        unsigned fflags;
+        int data, filter = evli_kqueue_filter(bits[i], add, &fflags, &data);
+        if (filter != 0 && (add & bits[i]))
+            err = evli_kqueue_change(poller->kq, (uintptr_t)io->fd, filter, EV_ADD | clear, fflags,
+                                     data, io);
+    }
+    return err;
+}
+
+static int evli_kqueue_watch(evl_loop_t *loop, evli_io_t *io) {
+    evli_kqueue_t *poller = evli_kqueue_of(loop);
+    unsigned armed = io->armed, bits = io->want;
+    int err = evli_table_enter(&poller->table, io);
+    if (err != 0)
+        return err;
+    if (io->kind == EVLI_IO_POLL) {
+        err = evli_kqueue_set(poller, io, bits, armed & ~bits);
+    } else {
+        bits |= armed;
+        err = evli_kqueue_set(poller, io, bits & ~armed, 0);
+    }
+    if (err == 0) {
+        io->armed = (uint8_t)bits;
+    } else if (armed == 0) {
+        evli_kqueue_set(poller, io, 0, bits);
+        evli_table_leave(&poller->table, io);
+    }
+    return err;
+}
+
+static int evli_kqueue_forget(evl_loop_t *loop, evli_io_t *io, int closing) {
+    evli_kqueue_t *poller = evli_kqueue_of(loop);
+    if (!closing || !EVLI_KQUEUE_CLOSE_DELETES)
+        evli_kqueue_set(poller, io, 0, io->armed);
+    evli_table_leave(&poller->table, io);
+    io->armed = 0;
+    return 0;
+}
+
+static unsigned evli_kqueue_bits(const struct kevent *event) {
+    unsigned bits = 0;
+    if (event->flags & EV_ERROR)
+        return EVLI_ALL | EVLI_ERR;
+    if (event->filter == EVFILT_READ)
+        bits = EVLI_IN;
+    else if (event->filter == EVFILT_WRITE)
+        bits = EVLI_OUT;
+    else
+        bits = EVLI_PRI;
+    if (event->flags & EV_EOF)
+        bits |= event->filter == EVFILT_READ ? EVLI_HUP : 0;
+    return bits;
+}
+
+static int evli_kqueue_wait(evl_loop_t *loop, uint64_t timeout_ns) {
+    evli_kqueue_t *poller = evli_kqueue_of(loop);
+    struct timespec ts;
+    sigset_t before;
+    int i, n, fault = EVLOOP_FAULT("kevent");
+    uint64_t seconds = timeout_ns / EVLI_NS_PER_S;
+    ts.tv_sec = (time_t)(seconds > EVLI_KEVENT_MAX_S ? EVLI_KEVENT_MAX_S : seconds);
+    ts.tv_nsec = (long)(timeout_ns % EVLI_NS_PER_S);
+    evli_sleep_block(loop, &before);
+    n = fault ? evli_fail(fault)
+              : kevent(poller->kq, NULL, 0, poller->events, EVLI_KQUEUE_BATCH,
+                       timeout_ns == EVLI_NEVER ? NULL : &ts);
+    n = n < 0 ? -errno : n;
+    evli_sleep_unblock(loop, &before);
+    for (i = 0; i < n; i++) {
+        const struct kevent *event = &poller->events[i];
+        if (event->udata == NULL)
+            evli_kqueue_woken(poller);
+        else
+            evli_io_event(loop, (evli_io_t *)event->udata, evli_kqueue_bits(event));
+    }
+    return n;
+}
+
+static void evli_kqueue_wake(evl_loop_t *loop) {
+    int saved = errno;
+    evli_kqueue_trigger(evli_kqueue_of(loop));
+    errno = saved;
+}
+
+static int evli_kqueue_fd(const evl_loop_t *loop) {
+    return evli_kqueue_of(loop)->kq;
+}
+
+static const evli_backend_t evli_backend_kqueue = {
+    "kqueue",           evli_kqueue_init,  evli_kqueue_destroy, evli_kqueue_fork, evli_kqueue_watch,
+    evli_kqueue_forget, evli_kqueue_knows, evli_kqueue_wait,    evli_kqueue_wake, evli_kqueue_fd,
+    evli_ready_accept,  evli_ready_recv,   evli_ready_send};
+
+#endif /* EVLI_HAVE_KQUEUE */
 
 /* ==== [SECTION] Backend poll ==== */
 
@@ -3320,15 +3686,10 @@ static unsigned evli_poll_bits(int events) {
 static int evli_poll_sleep(evl_loop_t *loop, struct pollfd *fds, uint32_t count,
                            uint64_t timeout_ns) {
     struct timespec ts;
-    sigset_t blocked, *mask = NULL;
+    sigset_t blocked, *mask = evli_sleep_mask(loop, &blocked);
     uint64_t seconds = timeout_ns / EVLI_NS_PER_S;
     ts.tv_sec = (time_t)(seconds > INT_MAX ? INT_MAX : seconds);
     ts.tv_nsec = (long)(timeout_ns % EVLI_NS_PER_S);
-    if (loop->priv.signal != 0) {
-        pthread_sigmask(SIG_SETMASK, NULL, &blocked);
-        sigaddset(&blocked, loop->priv.signal);
-        mask = &blocked;
-    }
     return ppoll(fds, count, timeout_ns == EVLI_NEVER ? NULL : &ts, mask);
 }
 
@@ -3339,14 +3700,10 @@ static int evli_poll_sleep(evl_loop_t *loop, struct pollfd *fds, uint32_t count,
                            uint64_t timeout_ns) {
     uint64_t ms = timeout_ns / EVLI_NS_PER_MS + (timeout_ns % EVLI_NS_PER_MS != 0);
     int n, timeout = timeout_ns == EVLI_NEVER ? -1 : ms > INT_MAX ? INT_MAX : (int)ms;
-    sigset_t blocked, before;
-    if (loop->priv.signal == 0)
-        return poll(fds, count, timeout);
-    sigemptyset(&blocked);
-    sigaddset(&blocked, loop->priv.signal);
-    pthread_sigmask(SIG_BLOCK, &blocked, &before);
+    sigset_t before;
+    evli_sleep_block(loop, &before);
     n = poll(fds, count, timeout);
-    pthread_sigmask(SIG_SETMASK, &before, NULL);
+    evli_sleep_unblock(loop, &before);
     return n;
 }
 
@@ -3954,6 +4311,9 @@ static evl_loop_t *evli_default_loop_ptr;
 static const evli_backend_t *const evli_backends[] = {
 #if EVLI_HAVE_EPOLL
     &evli_backend_epoll,
+#endif
+#if EVLI_HAVE_KQUEUE
+    &evli_backend_kqueue,
 #endif
     &evli_backend_poll,
 };
@@ -6111,6 +6471,8 @@ EVLOOP_API int evl_poll_start(evl_poll_t *poll, int events, evl_poll_cb cb) {
     err = evli_io_want(poll->loop, &poll->priv.io, (unsigned)events);
     if (err != 0)
         return err;
+    evli_list_remove(&poll->priv.io.link); /* what was seen for the old events is seen again */
+    poll->priv.io.ready = 0;
     poll->priv.cb = cb;
     evli_handle_start(EVLI_HANDLE(poll));
     return 0;

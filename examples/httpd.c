@@ -1374,9 +1374,9 @@ static const phase_t PHASES[] = {
     {"fresh connections", 8, 1, 0, SITE_SMALL, 8, 500, PLAN_FRESH},
     {"keep-alive", 8, 1, 0, SITE_SMALL, 8, 700, PLAN_HEAD},
     {"pipelined by 8", 8, DEPTH_MAX, 0, SITE_SMALL, 8, 400, PLAN_HEAD},
-    {"big files", 4, 1, SITE_1M, SITE_8M, 2, 500, 0},
+    {"big files", 4, 1, SITE_1M, SITE_8M, 1, 500, 0},
     {"slow reader", 1, 1, SITE_8M, SITE_8M, 1, 0, PLAN_SLOW},
-    {"vanishing clients", 8, 1, SITE_8M, SITE_8M, 3, 0, PLAN_FRESH | PLAN_VANISH},
+    {"vanishing clients", 8, 1, SITE_8M, SITE_8M, 2, 0, PLAN_FRESH | PLAN_VANISH},
     {"bad manners", 0, 1, 0, 0, 0, 0, PLAN_CHECKS}};
 
 enum { PHASES_COUNT = sizeof PHASES / sizeof PHASES[0] };

@@ -289,8 +289,12 @@ static void storm_write(end_t *end) {
         end->sent += size;
         return;
     }
-    CHECK(result == EVL_ENOBUFS || (end->broken && result == EVL_EPIPE) ||
-          (storm_faults && result == EVL_ENOMEM));
+    if (result == EVL_EPIPE) { /* a write has failed, whose callback may still be due */
+        CHECK(end->broken || end->other->broken || storm_faults);
+        end->broken = 1;
+    } else {
+        CHECK(result == EVL_ENOBUFS || (storm_faults && result == EVL_ENOMEM));
+    }
     free(parcel);
 }
 
