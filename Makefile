@@ -95,12 +95,13 @@ coverage: ## print the share of evloop.h's lines that the tests run; below 90 % 
 	@$(call need,gcc,gcc)
 	@$(call need,gcovr,gcovr)
 	@rm -f build/coverage/*.gcda
-	$(CHECKED) VARIANT=coverage CC=gcc CFLAGS='-O0 -g --coverage'
-	@gcovr --root . --object-directory build/coverage --filter 'evloop\.h$$' --fail-under-line 90 \
+	@$(CHECKED) VARIANT=coverage CC=gcc CFLAGS='-O0 -g --coverage'; status=$$?; \
+	gcovr --root . --object-directory build/coverage --filter 'evloop\.h$$' --fail-under-line 90 \
 	    --print-summary --html-details build/coverage/evloop.html \
-	    --txt build/coverage/lines.txt
+	    --txt build/coverage/lines.txt && exit $$status
 
 lint: ## check the layout, comments, names and format of evloop.h
+	@mkdir -p build
 	@sh tests/lint.sh --self-test >build/lint.log 2>&1 || { cat build/lint.log; exit 1; }
 	@sh tests/lint.sh
 

@@ -1588,6 +1588,7 @@ typedef int evli_iovlen_t;
 #define EVLI_OF(ptr, type, member) ((type *)(void *)((char *)(ptr)-offsetof(type, member)))
 #define EVLI_COUNT(array)          (sizeof(array) / sizeof((array)[0]))
 
+#define EVLI_NO_SOCK   ((evl_os_sock_t)-1)
 #define EVLI_NEVER     UINT64_MAX /* a due time or a timeout */
 #define EVLI_NS_PER_MS UINT64_C(1000000)
 #define EVLI_NS_PER_S  UINT64_C(1000000000)
@@ -2128,7 +2129,15 @@ static void evli_sys_close(int fd) {
     errno = saved;
 }
 
-static int evli_sys_nonblock(int fd, int on) {
+static void evli_sys_close_socket(evl_os_sock_t fd) {
+    evli_sys_close(fd);
+}
+
+static int evli_sys_is_stdio(evl_os_sock_t fd) {
+    return fd >= 0 && fd <= 2;
+}
+
+static int evli_sys_nonblock(evl_os_sock_t fd, int on) {
     int r, fault;
     do {
         fault = EVLOOP_FAULT("fionbio");
@@ -2146,20 +2155,20 @@ static int evli_sys_fcntl_add(int fd, int get, int set, int flag) {
 }
 
 /* FIONBIO where it is known to the device, O_NONBLOCK for the rest (a kqueue, say). */
-static int evli_sys_nonblock_any(int fd) {
+static int evli_sys_nonblock_any(evl_os_sock_t fd) {
     int err = evli_sys_nonblock(fd, 1);
     return err == EVL_ENOTTY ? evli_sys_fcntl_add(fd, F_GETFL, F_SETFL, O_NONBLOCK) : err;
 }
 
 #if EVLI_HAVE_MSG_NOSIGNAL
 
-static void evli_sys_no_sigpipe(int fd) {
+static void evli_sys_no_sigpipe(evl_os_sock_t fd) {
     (void)fd;
 }
 
 #else
 
-static void evli_sys_no_sigpipe(int fd) {
+static void evli_sys_no_sigpipe(evl_os_sock_t fd) {
     int on = 1;
     setsockopt(fd, SOL_SOCKET, SO_NOSIGPIPE, &on, sizeof(on));
 }
@@ -2168,20 +2177,21 @@ static void evli_sys_no_sigpipe(int fd) {
 
 #if EVLI_HAVE_ACCEPT4
 
-static int evli_sys_socket(int domain, int type, int protocol) {
+static int evli_sys_socket(int domain, int type, int protocol, evl_os_sock_t *sock) {
     int fault = EVLOOP_FAULT("socket");
-    int fd =
+    *sock =
         fault ? evli_fail(fault) : socket(domain, type | SOCK_NONBLOCK | SOCK_CLOEXEC, protocol);
-    return fd < 0 ? -errno : fd;
+    return *sock < 0 ? -errno : 0;
 }
 
-static int evli_sys_accept(int listener) {
-    int fd, fault;
+static int evli_sys_accept(evl_os_sock_t listener, evl_os_sock_t *sock) {
+    int fault;
     do {
         fault = EVLOOP_FAULT("accept");
-        fd = fault ? evli_fail(fault) : accept4(listener, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
-    } while (fd < 0 && errno == EINTR);
-    return fd < 0 ? -errno : fd;
+        *sock =
+            fault ? evli_fail(fault) : accept4(listener, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
+    } while (*sock < 0 && errno == EINTR);
+    return *sock < 0 ? -errno : 0;
 }
 
 static int evli_sys_socketpair(int type, int protocol, int fds[2]) {
@@ -2205,25 +2215,25 @@ static int evli_sys_adopt(int fd, int nonblock) {
         err = evli_sys_nonblock(fd, 1);
     if (err == 0) {
         evli_sys_no_sigpipe(fd);
-        return fd;
+        return 0;
     }
     evli_sys_close(fd);
     return err;
 }
 
-static int evli_sys_socket(int domain, int type, int protocol) {
+static int evli_sys_socket(int domain, int type, int protocol, evl_os_sock_t *sock) {
     int fault = EVLOOP_FAULT("socket");
-    int fd = fault ? evli_fail(fault) : socket(domain, type, protocol);
-    return fd < 0 ? -errno : evli_sys_adopt(fd, 1);
+    *sock = fault ? evli_fail(fault) : socket(domain, type, protocol);
+    return *sock < 0 ? -errno : evli_sys_adopt(*sock, 1);
 }
 
-static int evli_sys_accept(int listener) {
-    int fd, fault;
+static int evli_sys_accept(evl_os_sock_t listener, evl_os_sock_t *sock) {
+    int fault;
     do {
         fault = EVLOOP_FAULT("accept");
-        fd = fault ? evli_fail(fault) : accept(listener, NULL, NULL);
-    } while (fd < 0 && errno == EINTR);
-    return fd < 0 ? -errno : evli_sys_adopt(fd, 1);
+        *sock = fault ? evli_fail(fault) : accept(listener, NULL, NULL);
+    } while (*sock < 0 && errno == EINTR);
+    return *sock < 0 ? -errno : evli_sys_adopt(*sock, 1);
 }
 
 /* The second descriptor must not outlive a failure of the first, nor the other way round. */
@@ -2236,7 +2246,7 @@ static int evli_sys_adopt_two(int fds[2]) {
     err = evli_sys_adopt(fds[1], 0);
     if (err < 0)
         evli_sys_close(fds[0]);
-    return err < 0 ? err : 0;
+    return err;
 }
 
 static int evli_sys_socketpair(int type, int protocol, int fds[2]) {
@@ -2254,7 +2264,7 @@ static int evli_sys_pipe(int fds[2]) {
 #endif
 
 /* Never blocks, whatever the socket's mode. */
-static int64_t evli_sys_recv(int fd, char *base, size_t len) {
+static int64_t evli_sys_recv(evl_os_sock_t fd, char *base, size_t len) {
     ssize_t n;
     int fault;
     do {
@@ -2264,10 +2274,11 @@ static int64_t evli_sys_recv(int fd, char *base, size_t len) {
     return n < 0 ? -errno : n;
 }
 
-/* Sends from `nbufs` buffers; `flags` is 0 for a socket that is to block, else MSG_DONTWAIT. */
-static int64_t evli_sys_send(int fd, const evl_buf_t *bufs, size_t nbufs, int flags) {
+/* Sends from `nbufs` buffers, waiting for room only if `blocking`. */
+static int64_t evli_sys_send(evl_os_sock_t fd, const evl_buf_t *bufs, size_t nbufs, int blocking) {
     struct msghdr msg;
     size_t most = EVLOOP_SHORT("send", bufs[0].len);
+    int flags = EVLI_MSG_NOSIGNAL | (blocking ? 0 : MSG_DONTWAIT);
     ssize_t n;
     int fault;
     memset(&msg, 0, sizeof(msg));
@@ -2278,33 +2289,73 @@ static int64_t evli_sys_send(int fd, const evl_buf_t *bufs, size_t nbufs, int fl
         if (fault)
             n = evli_fail(fault);
         else if (nbufs == 1 || most < bufs[0].len)
-            n = send(fd, bufs[0].base, most, flags | EVLI_MSG_NOSIGNAL);
+            n = send(fd, bufs[0].base, most, flags);
         else
-            n = sendmsg(fd, &msg, flags | EVLI_MSG_NOSIGNAL);
+            n = sendmsg(fd, &msg, flags);
     } while (n < 0 && errno == EINTR);
     return n < 0 ? -errno : n;
 }
 
-static int evli_sys_setsockopt(int fd, int level, int name, const void *value, size_t len) {
+static int evli_sys_setsockopt(evl_os_sock_t fd, int level, int name, const void *value,
+                               size_t len) {
     int fault = EVLOOP_FAULT("setsockopt");
     int r = fault ? evli_fail(fault) : setsockopt(fd, level, name, value, (socklen_t)len);
     return r < 0 ? -errno : 0;
 }
 
-static int evli_sys_getsockopt(int fd, int level, int name, int *value) {
+static int evli_sys_getsockopt(evl_os_sock_t fd, int level, int name, int *value) {
     socklen_t len = sizeof(*value);
     int fault = EVLOOP_FAULT("getsockopt");
     int r = fault ? evli_fail(fault) : getsockopt(fd, level, name, value, &len);
     return r < 0 ? -errno : 0;
 }
 
-static int evli_sys_shutdown(int fd) {
+static int evli_sys_bind(evl_os_sock_t fd, const struct sockaddr *addr, socklen_t len) {
+    int fault = EVLOOP_FAULT("bind");
+    int r = fault ? evli_fail(fault) : bind(fd, addr, len);
+    return r < 0 ? -errno : 0;
+}
+
+/* Starts connecting, which goes on by itself also when a signal came. */
+static int evli_sys_connect(evl_os_sock_t fd, const struct sockaddr *addr, socklen_t len) {
+    int fault = EVLOOP_FAULT("connect");
+    int r = fault ? evli_fail(fault) : connect(fd, addr, len);
+    return r == 0 || errno == EINPROGRESS || errno == EINTR ? 0 : -errno;
+}
+
+/* The own address of a socket, or its peer's. */
+static int evli_sys_name(evl_os_sock_t fd, int peer, struct sockaddr *name, int *namelen) {
+    socklen_t len = (socklen_t)*namelen;
+    int fault = EVLOOP_FAULT("getsockname");
+    int r = fault  ? evli_fail(fault)
+            : peer ? getpeername(fd, name, &len)
+                   : getsockname(fd, name, &len);
+    if (r < 0)
+        return -errno;
+    *namelen = (int)len;
+    return 0;
+}
+
+/* Whether a descriptor can be waited for: files and directories are always ready. */
+static int evli_sys_can_wait(evl_os_sock_t fd) {
+    struct stat file;
+    if (fstat(fd, &file) != 0)
+        return -errno;
+    return S_ISREG(file.st_mode) || S_ISDIR(file.st_mode) ? (int)EVL_EPERM : 0;
+}
+
+/* Lets another thread run that is about to finish something. */
+static void evli_sys_yield(void) {
+    sched_yield();
+}
+
+static int evli_sys_shutdown(evl_os_sock_t fd) {
     int fault = EVLOOP_FAULT("shutdown");
     int r = fault ? evli_fail(fault) : shutdown(fd, SHUT_WR);
     return r < 0 ? -errno : 0;
 }
 
-static int evli_sys_listen(int fd, int backlog) {
+static int evli_sys_listen(evl_os_sock_t fd, int backlog) {
     int fault = EVLOOP_FAULT("listen");
     int r = fault ? evli_fail(fault) : listen(fd, backlog);
     return r < 0 ? -errno : 0;
@@ -2738,7 +2789,7 @@ EVLOOP_API int evl_barrier_wait(evl_barrier_t *barrier) {
  *                  signal handlers; errno is preserved.
  *   fd             A descriptor that is readable when `wait` would not sleep, or -1.
  *   accept, recv,  The engine's calls, made when a bit is in `ready`: the next connection; bytes into
- *   send           `buf`; bytes out of `bufs`. They return a descriptor or a count, or an error, of
+ *   send           `buf`; bytes out of `bufs`. They return 0 or a count, or an error, of
  *                  which EVL_EAGAIN means that there is no more, and that the bit will be reported
  *                  when there is. For a readiness backend these are the system's calls.
  *
@@ -2794,15 +2845,15 @@ typedef struct evli_backend_s {
     int (*wait)(evl_loop_t *loop, uint64_t timeout_ns);
     void (*wake)(evl_loop_t *loop);
     int (*fd)(const evl_loop_t *loop);
-    int (*accept)(evl_loop_t *loop, evli_io_t *io);
+    int (*accept)(evl_loop_t *loop, evli_io_t *io, evl_os_sock_t *sock);
     int64_t (*recv)(evl_loop_t *loop, evli_io_t *io, evl_buf_t *buf, size_t room, int lent);
     int64_t (*send)(evl_loop_t *loop, evli_io_t *io, const evl_buf_t *bufs, size_t nbufs,
-                    int flags);
+                    int blocking);
 } evli_backend_t;
 
-static int evli_ready_accept(evl_loop_t *loop, evli_io_t *io) {
+static int evli_ready_accept(evl_loop_t *loop, evli_io_t *io, evl_os_sock_t *sock) {
     (void)loop;
-    return evli_sys_accept(io->fd);
+    return evli_sys_accept(io->fd, sock);
 }
 
 static int64_t evli_ready_recv(evl_loop_t *loop, evli_io_t *io, evl_buf_t *buf, size_t room,
@@ -2813,9 +2864,9 @@ static int64_t evli_ready_recv(evl_loop_t *loop, evli_io_t *io, evl_buf_t *buf, 
 }
 
 static int64_t evli_ready_send(evl_loop_t *loop, evli_io_t *io, const evl_buf_t *bufs, size_t nbufs,
-                               int flags) {
+                               int blocking) {
     (void)loop;
-    return evli_sys_send(io->fd, bufs, nbufs, flags);
+    return evli_sys_send(io->fd, bufs, nbufs, blocking);
 }
 
 static void evli_io_init(evli_io_t *io, int kind, evl_os_sock_t fd) {
@@ -3621,11 +3672,9 @@ static int evli_poll_watch(evl_loop_t *loop, evli_io_t *io) {
     evli_poll_t *poller = evli_poll_of(loop);
     int err;
     if (io->armed == 0) {
-        struct stat file;
-        if (fstat(io->fd, &file) != 0)
-            return -errno;
-        if (S_ISREG(file.st_mode)) /* poll would call it ready for ever; epoll refuses it, too */
-            return EVL_EPERM;
+        err = evli_sys_can_wait(io->fd);
+        if (err != 0)
+            return err;
         if (evli_poll_knows(loop, io->fd))
             return EVL_EEXIST;
         err = evli_poll_reserve(poller);
@@ -4365,7 +4414,7 @@ EVLOOP_API int evl_loop_close(evl_loop_t *loop) {
     if (evli_loop_busy(loop))
         return EVL_EBUSY;
     while (evli_load(&loop->priv.senders) > 0)
-        sched_yield(); /* a sender that has delivered already and is about to wake the loop */
+        evli_sys_yield(); /* a sender that has delivered already and is about to wake the loop */
     loop->priv.backend->destroy(loop);
     for (i = 0; i < loop->priv.tasks.nchunks; i++)
         evli_free(loop->priv.tasks.chunks[i]);
@@ -4699,31 +4748,31 @@ EVLOOP_API void evl_print_active_handles(evl_loop_t *loop, FILE *stream) {
     evli_print_handles(loop, stream, 1);
 }
 
-static int evli_handle_fd(const evl_handle_t *handle) {
+static int evli_handle_fd(const evl_handle_t *handle, evl_os_sock_t *fd) {
     const evli_handle_type_t *type = evli_handle_type_of(handle->type);
     if (type->io == NULL)
         return EVL_EINVAL;
     if (evl_is_closing(handle))
         return EVL_EBADF;
-    return type->io((evl_handle_t *)(uintptr_t)handle)->fd;
+    *fd = type->io((evl_handle_t *)(uintptr_t)handle)->fd;
+    return *fd == EVLI_NO_SOCK ? (int)EVL_EBADF : 0;
 }
 
 EVLOOP_API int evl_fileno(const evl_handle_t *handle, evl_os_fd_t *fd) {
-    int found = evli_handle_fd(handle);
-    if (found < 0)
-        return found == -1 ? EVL_EBADF : found;
-    *fd = found;
-    return 0;
+    evl_os_sock_t found;
+    int err = evli_handle_fd(handle, &found);
+    if (err == 0)
+        *fd = (evl_os_fd_t)found;
+    return err;
 }
 
 static int evli_buffer_size(evl_handle_t *handle, int option, int *value) {
-    int fd;
+    evl_os_sock_t fd;
     if (handle == NULL || value == NULL)
         return EVL_EINVAL;
     if (handle->type != EVL_TCP)
         return EVL_ENOTSUP;
-    fd = evli_handle_fd(handle);
-    if (fd < 0)
+    if (evli_handle_fd(handle, &fd) != 0)
         return EVL_EBADF;
     if (*value == 0)
         return evli_sys_getsockopt(fd, SOL_SOCKET, option, value);
@@ -5105,7 +5154,7 @@ static void evli_async_close(evl_handle_t *handle) {
     uint32_t before = evli_fetch_or(&async->priv.state, EVLI_ASYNC_SENT | EVLI_ASYNC_CLOSED);
     if (before & EVLI_ASYNC_SENT)
         while (!evli_async_unlink(handle->loop, async))
-            sched_yield();
+            evli_sys_yield();
 }
 
 EVLOOP_API int evl_post(evl_loop_t *loop, evl_task_cb cb, void *arg) {
@@ -5153,10 +5202,10 @@ typedef struct evli_stream_ext_s {
 
 /* A listener's bounds. It outlives the listener as long as a connection counts against it. */
 typedef struct evli_gate_s {
-    evl_stream_t *server; /* NULL: closed */
-    uint32_t open, limit; /* connections */
-    int accepted_fd;      /* announced and not taken over; -1: none */
-    uint32_t failures;    /* in a row, to accept for want of descriptors */
+    evl_stream_t *server;   /* NULL: closed */
+    uint32_t open, limit;   /* connections */
+    evl_os_sock_t accepted; /* announced and not taken over */
+    uint32_t failures;      /* in a row, to accept for want of descriptors */
     evli_due_t retry;
 } evli_gate_t;
 
@@ -5404,8 +5453,7 @@ static void evli_stream_flush(evl_stream_t *stream) {
         evl_buf_t room[EVLI_FAIR];
         size_t count;
         const evl_buf_t *bufs = evli_stream_gather(stream, room, &count);
-        int64_t n = stream->loop->priv.backend->send(stream->loop, io, bufs, count,
-                                                     blocking ? 0 : MSG_DONTWAIT);
+        int64_t n = stream->loop->priv.backend->send(stream->loop, io, bufs, count, blocking);
         io->ready |= EVLI_OUT;
         if (n >= 0) {
             progress = 1;
@@ -5554,7 +5602,7 @@ static int evli_write_check(const evl_stream_t *stream, const evl_buf_t bufs[], 
             return EVL_EINVAL;
         *size += bufs[i].len;
     }
-    if (stream->priv.io.fd < 0)
+    if (stream->priv.io.fd == EVLI_NO_SOCK)
         return EVL_EBADF;
     return stream->flags & EVLI_H_WRITABLE ? 0 : EVL_EPIPE;
 }
@@ -5608,8 +5656,7 @@ EVLOOP_API int evl_try_write2(evl_stream_t *stream, const evl_buf_t bufs[], unsi
     err = evli_write_check(stream, bufs, nbufs, send_handle, &size);
     if (err != 0)
         return err;
-    n = evli_sys_send(stream->priv.io.fd, bufs, count,
-                      stream->flags & EVLI_H_BLOCKING ? 0 : MSG_DONTWAIT);
+    n = evli_sys_send(stream->priv.io.fd, bufs, count, (stream->flags & EVLI_H_BLOCKING) != 0);
     if (n == EVL_ENOBUFS)
         return EVL_EAGAIN;
     return (int)n;
@@ -5650,7 +5697,7 @@ EVLOOP_API size_t evl_stream_get_write_queue_size(const evl_stream_t *stream) {
 
 EVLOOP_API int evl_stream_set_blocking(evl_stream_t *stream, int blocking) {
     int err;
-    if (stream->priv.io.fd < 0)
+    if (stream->priv.io.fd == EVLI_NO_SOCK)
         return EVL_EBADF;
     err = evli_sys_nonblock(stream->priv.io.fd, !blocking);
     if (err != 0)
@@ -5684,7 +5731,7 @@ static void evli_gate_leave(evli_gate_t *gate) {
 /* Goes on accepting unless something speaks against it. */
 static void evli_listen_resume(evl_stream_t *server) {
     evli_gate_t *gate = server->priv.gate;
-    if (gate->accepted_fd != -1 || gate->retry.index != 0 ||
+    if (gate->accepted != EVLI_NO_SOCK || gate->retry.index != 0 ||
         (gate->limit != 0 && gate->open >= gate->limit))
         return;
     evli_io_want(server->loop, &server->priv.io, EVLI_IN); /* cannot fail: it was armed once */
@@ -5699,16 +5746,16 @@ static void evli_gate_release(evli_gate_t *gate) {
 }
 
 /* Delivery: a connection has come. */
-static void evli_stream_accepted(evl_stream_t *server, int fd) {
+static void evli_stream_accepted(evl_stream_t *server, evl_os_sock_t sock) {
     evli_gate_t *gate = server->priv.gate;
-    gate->accepted_fd = fd;
+    gate->accepted = sock;
     gate->open++;
     gate->failures = 0;
     if (server->priv.connection_cb != NULL)
         EVLI_CALL(server->loop, server->priv.connection_cb(server, 0));
     if (evl_is_closing(EVLI_HANDLE(server)))
         return;
-    if (gate->accepted_fd != -1 || (gate->limit != 0 && gate->open >= gate->limit))
+    if (gate->accepted != EVLI_NO_SOCK || (gate->limit != 0 && gate->open >= gate->limit))
         server->priv.io.want = 0;
 }
 
@@ -5745,17 +5792,18 @@ static void evli_listener_run(evl_loop_t *loop, evli_io_t *io) {
     evl_stream_t *server = EVLI_STREAM(io);
     int turns = EVLI_FAIR;
     while (turns-- > 0 && (io->ready & io->want & EVLI_IN) && !evli_halted(loop)) {
-        int fd = loop->priv.backend->accept(loop, io);
-        if (fd >= 0) {
-            evli_stream_accepted(server, fd);
-        } else if (fd == EVL_EAGAIN) {
+        evl_os_sock_t sock;
+        int err = loop->priv.backend->accept(loop, io, &sock);
+        if (err == 0) {
+            evli_stream_accepted(server, sock);
+        } else if (err == EVL_EAGAIN) {
             io->ready &= (uint8_t)~EVLI_IN;
-        } else if (evli_accept_is_out(fd)) {
-            evli_accept_failed(server, fd);
-        } else if (!evli_accept_is_gone(fd)) {
+        } else if (evli_accept_is_out(err)) {
+            evli_accept_failed(server, err);
+        } else if (!evli_accept_is_gone(err)) {
             io->ready &= (uint8_t)~EVLI_IN;
             if (server->priv.connection_cb != NULL)
-                EVLI_CALL(loop, server->priv.connection_cb(server, fd));
+                EVLI_CALL(loop, server->priv.connection_cb(server, err));
         }
     }
     if ((io->ready & io->want) && io->link.next == NULL)
@@ -5783,7 +5831,7 @@ static int evli_stream_listen(evl_stream_t *stream, int backlog, evl_connection_
         return err;
     }
     gate->server = stream;
-    gate->accepted_fd = -1;
+    gate->accepted = EVLI_NO_SOCK;
     evli_due_init(&gate->retry, EVLI_DUE_ACCEPT);
     stream->priv.gate = gate;
     stream->priv.connection_cb = cb;
@@ -5793,23 +5841,23 @@ static int evli_stream_listen(evl_stream_t *stream, int backlog, evl_connection_
     return 0;
 }
 
-static int evli_stream_open(evl_stream_t *stream, int fd, uint32_t flags);
+static int evli_stream_open(evl_stream_t *stream, evl_os_sock_t fd, uint32_t flags);
 
 EVLOOP_API int evl_accept(evl_stream_t *server, evl_stream_t *client) {
     evli_gate_t *gate = server->priv.gate;
     int err;
     if (!(server->flags & EVLI_H_LISTENING) || evl_is_closing(EVLI_HANDLE(server)) ||
-        gate->accepted_fd == -1)
+        gate->accepted == EVLI_NO_SOCK)
         return EVL_EAGAIN;
     if (client->type != server->type || client->loop != server->loop ||
         evl_is_closing(EVLI_HANDLE(client)))
         return EVL_EINVAL;
-    if (client->priv.io.fd != -1)
+    if (client->priv.io.fd != EVLI_NO_SOCK)
         return EVL_EBUSY;
-    err = evli_stream_open(client, gate->accepted_fd, EVLI_H_READABLE | EVLI_H_WRITABLE);
+    err = evli_stream_open(client, gate->accepted, EVLI_H_READABLE | EVLI_H_WRITABLE);
     if (err != 0)
-        evli_sys_close(gate->accepted_fd);
-    gate->accepted_fd = -1;
+        evli_sys_close_socket(gate->accepted);
+    gate->accepted = EVLI_NO_SOCK;
     if (err != 0) {
         evli_gate_release(gate);
         return err;
@@ -5838,7 +5886,7 @@ static void evli_stream_init(evl_loop_t *loop, evl_stream_t *stream, evl_handle_
     evli_handle_init(loop, EVLI_HANDLE(stream), type);
     stream->write_queue_size = 0;
     memset(&stream->priv, 0, sizeof(stream->priv));
-    evli_io_init(&stream->priv.io, EVLI_IO_STREAM, -1);
+    evli_io_init(&stream->priv.io, EVLI_IO_STREAM, EVLI_NO_SOCK);
 }
 
 #if defined(TCP_KEEPIDLE) || defined(TCP_KEEPALIVE)
@@ -5849,7 +5897,7 @@ static void evli_stream_init(evl_loop_t *loop, evl_stream_t *stream, evl_handle_
 #define EVLI_TCP_KEEPIDLE TCP_KEEPALIVE /* macOS's name for it */
 #endif
 
-static int evli_sys_keepalive(int fd, int on, unsigned int idle, unsigned int intvl,
+static int evli_sys_keepalive(evl_os_sock_t fd, int on, unsigned int idle, unsigned int intvl,
                               unsigned int cnt) {
     int idle_s = (int)idle, intvl_s = (int)intvl, probes = (int)cnt, err;
     if (on && (idle < 1 || intvl < 1 || cnt < 1))
@@ -5868,7 +5916,7 @@ static int evli_sys_keepalive(int fd, int on, unsigned int idle, unsigned int in
 #else
 
 /* OpenBSD sets the times for the whole system. */
-static int evli_sys_keepalive(int fd, int on, unsigned int idle, unsigned int intvl,
+static int evli_sys_keepalive(evl_os_sock_t fd, int on, unsigned int idle, unsigned int intvl,
                               unsigned int cnt) {
     if (on && (idle < 1 || intvl < 1 || cnt < 1))
         return EVL_EINVAL;
@@ -5878,9 +5926,9 @@ static int evli_sys_keepalive(int fd, int on, unsigned int idle, unsigned int in
 #endif
 
 /* Gives the stream its descriptor, with the options that were set before there was one. */
-static int evli_stream_open(evl_stream_t *stream, int fd, uint32_t flags) {
+static int evli_stream_open(evl_stream_t *stream, evl_os_sock_t fd, uint32_t flags) {
     int on = 1, err = 0;
-    if (stream->priv.io.fd != -1 && stream->priv.io.fd != fd)
+    if (stream->priv.io.fd != EVLI_NO_SOCK && stream->priv.io.fd != fd)
         return EVL_EBUSY;
     if (stream->flags & EVLI_H_NODELAY)
         err = evli_sys_setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on));
@@ -5907,8 +5955,8 @@ static void evli_stream_close_gate(evl_stream_t *stream) {
     }
     evli_due_stop(stream->loop, &gate->retry);
     gate->server = NULL;
-    if (gate->accepted_fd != -1) {
-        evli_sys_close(gate->accepted_fd);
+    if (gate->accepted != EVLI_NO_SOCK) {
+        evli_sys_close_socket(gate->accepted);
         gate->open--;
     }
     evli_gate_leave(gate);
@@ -5919,7 +5967,7 @@ static void evli_stream_close_gate(evl_stream_t *stream) {
 static void evli_stream_close(evl_handle_t *handle) {
     evl_stream_t *stream = (evl_stream_t *)handle;
     evli_io_t *io = &stream->priv.io;
-    int keep = io->fd >= 0 && io->fd <= 2;
+    int keep = evli_sys_is_stdio(io->fd);
     evl_read_stop(stream);
     if (stream->priv.ext != NULL) {
         evli_due_stop(handle->loop, &stream->priv.ext->write_due);
@@ -5927,9 +5975,9 @@ static void evli_stream_close(evl_handle_t *handle) {
     }
     if (evli_io_forget(handle->loop, io, !keep && !(handle->flags & EVLI_H_FOREIGN)) == EVLI_HELD)
         handle->flags |= EVLI_H_HELD;
-    if (io->fd >= 0 && !keep)
-        evli_sys_close(io->fd);
-    io->fd = -1;
+    if (io->fd != EVLI_NO_SOCK && !keep)
+        evli_sys_close_socket(io->fd);
+    io->fd = EVLI_NO_SOCK;
     evli_stream_close_gate(stream);
     handle->flags &= ~(uint32_t)(EVLI_H_READABLE | EVLI_H_WRITABLE);
 }
@@ -6145,6 +6193,24 @@ static int evli_pump_finish(evl_stream_t *stream) {
 
 /* ==== [SECTION] TCP functions ==== */
 
+/* An address that needs the number of the link it belongs to, and has none: any link must do. */
+static int evli_is_link_local(const struct sockaddr *addr) {
+    const struct sockaddr_in6 *addr6 = (const struct sockaddr_in6 *)(const void *)addr;
+    return addr->sa_family == AF_INET6 && IN6_IS_ADDR_LINKLOCAL(&addr6->sin6_addr);
+}
+
+static uint32_t evli_sys_link_local_scope(void) {
+    struct ifaddrs *all, *one;
+    uint32_t scope = 0;
+    if (getifaddrs(&all) != 0)
+        return 0;
+    for (one = all; one != NULL && scope == 0; one = one->ifa_next)
+        if (one->ifa_addr != NULL && evli_is_link_local(one->ifa_addr))
+            scope = ((struct sockaddr_in6 *)(void *)one->ifa_addr)->sin6_scope_id;
+    freeifaddrs(all);
+    return scope;
+}
+
 #define EVLI_TCP_STREAM(tcp) ((evl_stream_t *)(tcp))
 
 /* The length of an address, or 0 if it is neither IPv4 nor IPv6. */
@@ -6158,17 +6224,18 @@ static socklen_t evli_sockaddr_len(const struct sockaddr *addr) {
 
 /* Makes the socket if there is none. */
 static int evli_tcp_socket(evl_tcp_t *tcp, int domain, uint32_t flags) {
-    int fd, err;
-    if (tcp->priv.io.fd != -1) {
+    evl_os_sock_t fd;
+    int err;
+    if (tcp->priv.io.fd != EVLI_NO_SOCK) {
         tcp->flags |= flags;
         return 0;
     }
-    fd = evli_sys_socket(domain, SOCK_STREAM, 0);
-    if (fd < 0)
-        return fd;
+    err = evli_sys_socket(domain, SOCK_STREAM, 0, &fd);
+    if (err != 0)
+        return err;
     err = evli_stream_open(EVLI_TCP_STREAM(tcp), fd, flags);
     if (err != 0)
-        evli_sys_close(fd);
+        evli_sys_close_socket(fd);
     return err;
 }
 
@@ -6193,7 +6260,7 @@ EVLOOP_API int evl_tcp_open(evl_tcp_t *tcp, evl_os_sock_t sock) {
     int type, err;
     if (evl_is_closing(EVLI_HANDLE(tcp)))
         return EVL_EINVAL;
-    if (tcp->priv.io.fd != -1)
+    if (tcp->priv.io.fd != EVLI_NO_SOCK)
         return EVL_EBUSY;
     if (tcp->loop->priv.backend->knows(tcp->loop, sock))
         return EVL_EEXIST;
@@ -6210,7 +6277,7 @@ EVLOOP_API int evl_tcp_open(evl_tcp_t *tcp, evl_os_sock_t sock) {
 
 EVLOOP_API int evl_tcp_nodelay(evl_tcp_t *tcp, int enable) {
     int on = enable != 0, err;
-    if (tcp->priv.io.fd != -1) {
+    if (tcp->priv.io.fd != EVLI_NO_SOCK) {
         err = evli_sys_setsockopt(tcp->priv.io.fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on));
         if (err != 0)
             return err;
@@ -6225,7 +6292,7 @@ EVLOOP_API int evl_tcp_nodelay(evl_tcp_t *tcp, int enable) {
 EVLOOP_API int evl_tcp_keepalive_ex(evl_tcp_t *tcp, int enable, unsigned int idle,
                                     unsigned int intvl, unsigned int cnt) {
     int err;
-    if (tcp->priv.io.fd != -1) {
+    if (tcp->priv.io.fd != EVLI_NO_SOCK) {
         err = evli_sys_keepalive(tcp->priv.io.fd, enable != 0, idle, intvl, cnt);
         if (err != 0)
             return err;
@@ -6249,14 +6316,14 @@ EVLOOP_API int evl_tcp_simultaneous_accepts(evl_tcp_t *tcp, int enable) {
 
 #if defined(__linux__) || defined(__DragonFly__)
 
-static int evli_sys_reuseport(int fd) {
+static int evli_sys_reuseport(evl_os_sock_t fd) {
     int on = 1;
     return evli_sys_setsockopt(fd, SOL_SOCKET, SO_REUSEPORT, &on, sizeof(on));
 }
 
 #elif defined(__FreeBSD__) && defined(SO_REUSEPORT_LB)
 
-static int evli_sys_reuseport(int fd) {
+static int evli_sys_reuseport(evl_os_sock_t fd) {
     int on = 1;
     return evli_sys_setsockopt(fd, SOL_SOCKET, SO_REUSEPORT_LB, &on, sizeof(on));
 }
@@ -6264,7 +6331,7 @@ static int evli_sys_reuseport(int fd) {
 #else
 
 /* SO_REUSEPORT there lets the last socket take all: not what is asked for. */
-static int evli_sys_reuseport(int fd) {
+static int evli_sys_reuseport(evl_os_sock_t fd) {
     (void)fd;
     return EVL_ENOTSUP;
 }
@@ -6273,7 +6340,7 @@ static int evli_sys_reuseport(int fd) {
 
 EVLOOP_API int evl_tcp_bind(evl_tcp_t *tcp, const struct sockaddr *addr, unsigned int flags) {
     socklen_t len = evli_sockaddr_len(addr);
-    int fault, err, on = 1, only6 = (flags & EVL_TCP_IPV6ONLY) != 0;
+    int err, on = 1, only6 = (flags & EVL_TCP_IPV6ONLY) != 0;
     if (len == 0 || (flags & ~(unsigned)(EVL_TCP_IPV6ONLY | EVL_TCP_REUSEPORT)) ||
         evl_is_closing(EVLI_HANDLE(tcp)) || (only6 && addr->sa_family != AF_INET6))
         return EVL_EINVAL;
@@ -6287,55 +6354,30 @@ EVLOOP_API int evl_tcp_bind(evl_tcp_t *tcp, const struct sockaddr *addr, unsigne
             evli_sys_setsockopt(tcp->priv.io.fd, IPPROTO_IPV6, IPV6_V6ONLY, &only6, sizeof(only6));
     if (err != 0)
         return err;
-    fault = EVLOOP_FAULT("bind");
-    if ((fault ? evli_fail(fault) : bind(tcp->priv.io.fd, addr, len)) != 0) {
-        if (errno == EAFNOSUPPORT) /* how the BSDs report an address of the other family */
-            return EVL_EINVAL;
-        if (errno != EADDRINUSE)
-            return -errno;
-        tcp->priv.io.error = EVL_EADDRINUSE;
-    } else {
-        tcp->priv.io.error = 0;
-    }
+    err = evli_sys_bind(tcp->priv.io.fd, addr, len);
+    if (err == EVL_EAFNOSUPPORT) /* how the BSDs report an address of the other family */
+        return EVL_EINVAL;
+    if (err != 0 && err != EVL_EADDRINUSE)
+        return err;
+    tcp->priv.io.error = err;
     tcp->flags |= EVLI_H_BOUND;
     return 0;
 }
 
-/* An address that needs the number of the link it belongs to, and has none: any link must do. */
-static int evli_is_link_local(const struct sockaddr *addr) {
-    const struct sockaddr_in6 *addr6 = (const struct sockaddr_in6 *)(const void *)addr;
-    return addr->sa_family == AF_INET6 && IN6_IS_ADDR_LINKLOCAL(&addr6->sin6_addr);
-}
-
-static uint32_t evli_link_local_scope(void) {
-    struct ifaddrs *all, *one;
-    uint32_t scope = 0;
-    if (getifaddrs(&all) != 0)
-        return 0;
-    for (one = all; one != NULL && scope == 0; one = one->ifa_next)
-        if (one->ifa_addr != NULL && evli_is_link_local(one->ifa_addr))
-            scope = ((struct sockaddr_in6 *)(void *)one->ifa_addr)->sin6_scope_id;
-    freeifaddrs(all);
-    return scope;
-}
-
 /* Starts connecting. Returns 0 also when a refusal is told at once: that waits in io.error. */
-static int evli_sys_connect(evl_tcp_t *tcp, const struct sockaddr *addr, socklen_t len) {
+static int evli_tcp_start_connect(evl_tcp_t *tcp, const struct sockaddr *addr, socklen_t len) {
     struct sockaddr_in6 scoped;
-    int r, fault;
+    int err;
     if (evli_is_link_local(addr)) {
         memcpy(&scoped, addr, sizeof(scoped));
         if (scoped.sin6_scope_id == 0)
-            scoped.sin6_scope_id = evli_link_local_scope();
+            scoped.sin6_scope_id = evli_sys_link_local_scope();
         addr = (const struct sockaddr *)&scoped;
     }
-    fault = EVLOOP_FAULT("connect");
-    r = fault ? evli_fail(fault) : connect(tcp->priv.io.fd, addr, len);
-    if (r == 0 || errno == EINPROGRESS || errno == EINTR) /* EINTR: it goes on by itself */
-        return 0;
-    if (errno != ECONNREFUSED)
-        return -errno;
-    tcp->priv.io.error = EVL_ECONNREFUSED;
+    err = evli_sys_connect(tcp->priv.io.fd, addr, len);
+    if (err != EVL_ECONNREFUSED)
+        return err;
+    tcp->priv.io.error = err;
     return 0;
 }
 
@@ -6354,7 +6396,7 @@ EVLOOP_API int evl_tcp_connect(evl_connect_t *req, evl_tcp_t *tcp, const struct 
         err = evli_stream_due(EVLI_TCP_STREAM(tcp), &tcp->priv.ext->write_due,
                               tcp->priv.ext->connect_ns);
     if (err == 0 && io->error == 0)
-        err = evli_sys_connect(tcp, addr, len);
+        err = evli_tcp_start_connect(tcp, addr, len);
     /* What the socket was ready for before it connected says nothing. */
     io->ready &= (uint8_t) ~(EVLI_OUT | EVLI_HUP | EVLI_ERR);
     if (err == 0 && io->error != 0)
@@ -6376,30 +6418,22 @@ EVLOOP_API int evl_tcp_connect(evl_connect_t *req, evl_tcp_t *tcp, const struct 
     return 0;
 }
 
-typedef int (*evli_name_fn)(int fd, struct sockaddr *name, socklen_t *len);
-
-static int evli_tcp_name(const evl_tcp_t *tcp, evli_name_fn name_fn, struct sockaddr *name,
-                         int *namelen) {
-    socklen_t len;
+static int evli_tcp_name(const evl_tcp_t *tcp, int peer, struct sockaddr *name, int *namelen) {
     if (name == NULL || namelen == NULL || *namelen < 0)
         return EVL_EINVAL;
     if (tcp->priv.io.error != 0)
         return tcp->priv.io.error;
-    if (tcp->priv.io.fd < 0)
+    if (tcp->priv.io.fd == EVLI_NO_SOCK)
         return EVL_EBADF;
-    len = (socklen_t)*namelen;
-    if (name_fn(tcp->priv.io.fd, name, &len) != 0)
-        return -errno;
-    *namelen = (int)len;
-    return 0;
+    return evli_sys_name(tcp->priv.io.fd, peer, name, namelen);
 }
 
 EVLOOP_API int evl_tcp_getsockname(const evl_tcp_t *tcp, struct sockaddr *name, int *namelen) {
-    return evli_tcp_name(tcp, getsockname, name, namelen);
+    return evli_tcp_name(tcp, 0, name, namelen);
 }
 
 EVLOOP_API int evl_tcp_getpeername(const evl_tcp_t *tcp, struct sockaddr *name, int *namelen) {
-    return evli_tcp_name(tcp, getpeername, name, namelen);
+    return evli_tcp_name(tcp, 1, name, namelen);
 }
 
 EVLOOP_API int evl_tcp_close_reset(evl_tcp_t *tcp, evl_close_cb close_cb) {
@@ -6407,7 +6441,7 @@ EVLOOP_API int evl_tcp_close_reset(evl_tcp_t *tcp, evl_close_cb close_cb) {
     int err;
     if (tcp->flags & EVLI_H_SHUTTING)
         return EVL_EINVAL;
-    if (tcp->priv.io.fd < 0)
+    if (tcp->priv.io.fd == EVLI_NO_SOCK)
         return EVL_EBADF;
     linger.l_onoff = 1;
     linger.l_linger = 0;
@@ -6434,15 +6468,12 @@ static int evli_tcp_listen(evl_stream_t *stream, int backlog, evl_connection_cb 
 #define EVLI_POLL_EVENTS (EVL_READABLE | EVL_WRITABLE | EVL_DISCONNECT | EVL_PRIORITIZED)
 
 EVLOOP_API int evl_poll_init(evl_loop_t *loop, evl_poll_t *poll, int fd) {
-    struct stat file;
     int err;
     if (loop->priv.backend->knows(loop, fd))
         return EVL_EEXIST;
-    if (fstat(fd, &file) != 0)
-        return -errno;
-    if (S_ISREG(file.st_mode) || S_ISDIR(file.st_mode)) /* always ready: nothing to wait for */
-        return EVL_EPERM;
-    err = evli_sys_nonblock_any(fd);
+    err = evli_sys_can_wait(fd);
+    if (err == 0)
+        err = evli_sys_nonblock_any(fd);
     if (err != 0)
         return err;
     evli_handle_init(loop, EVLI_HANDLE(poll), EVL_POLL);

@@ -1828,7 +1828,7 @@ TEST(loop_fork_with_everything_active) {
         CHECK_EQ(trace_length, 3);
         finish(&loop);
         CHECK_EQ(test_alloc_live(), 0);
-        _exit(0);
+        exit(0); /* not _exit: the tools that watch memory and coverage report at exit */
     }
     expect_exit_0(pid);
     /* Nothing of what the child did reaches the parent: not its byte (it read that), not its send,
@@ -1863,7 +1863,7 @@ TEST(loop_fork_keeps_what_was_signalled) {
     CHECK_EQ(trace_length, 2);
     finish(&loop);
     if (pid == 0)
-        _exit(0);
+        exit(0);
     expect_exit_0(pid);
 }
 
@@ -1887,7 +1887,7 @@ TEST(loop_fork_separates_the_wakeups) {
         CHECK_EQ(evl_async_send(&async), 0);
         run_all();
         CHECK_TRACE("a");
-        _exit(0);
+        exit(0);
     }
     expect_exit_0(pid);
     for (int i = 0; i < 3; i++)
@@ -1915,7 +1915,7 @@ TEST(loop_fork_then_destroy_in_the_child) {
         CHECK_EQ(evl_loop_fork(&loop), 0);
         CHECK_EQ(evl_loop_destroy(&loop, 1000), 0);
         CHECK_EQ(test_alloc_live(), 0);
-        _exit(0);
+        exit(0);
     }
     expect_exit_0(pid);
     CHECK_EQ(write(sockets[1], "x", 1), 1);
@@ -2135,12 +2135,20 @@ TEST(loop_metrics) {
     CHECK_EQ(evl_poll_init_socket(&loop, &poll, sockets[0]), 0);
     CHECK_EQ(evl_poll_start(&poll, EVL_READABLE, child_poll), 0);
     CHECK_EQ(write(sockets[1], "x", 1), 1);
+    uint64_t idle = evl_metrics_idle_time(&loop);
+    run_all();
+    CHECK_TRACE("f");
+    CHECK_EQ(evl_metrics_info(&loop, &metrics), 0);
+    CHECK_EQ(metrics.events, 1);
+    CHECK_EQ(metrics.events_waiting, 1); /* it was there before the loop would have slept */
+    CHECK_EQ(evl_metrics_idle_time(&loop), idle);
+    CHECK_EQ(evl_poll_start(&poll, EVL_READABLE, child_poll), 0);
+    CHECK_EQ(write(sockets[1], "x", 1), 1);
     evl_run(&loop, EVL_RUN_NOWAIT);
     CHECK_TRACE("f");
     CHECK_EQ(evl_metrics_info(&loop, &metrics), 0);
-    CHECK_GE(metrics.events, 1);
-    CHECK_GE(metrics.events_waiting, 1); /* it was there before the loop would have slept */
-    CHECK_LE(metrics.events_waiting, metrics.events);
+    CHECK_EQ(metrics.events, 2);
+    CHECK_EQ(metrics.events_waiting, 2);
     finish(&loop);
     close_pair(sockets);
 }
@@ -2322,16 +2330,25 @@ TEST(loop_wait_interrupted_by_signals) {
     evl_timer_t timer;
     open_loop();
     new_timer(&timer, "t");
-    uint64_t start = evl_hrtime();
-    CHECK_EQ(evl_timer_start(&timer, trace_timer, 5, 0), 0);
-    test_fault_set(wait_name(), 1, 3, EINTR);
-    CHECK_NE(evl_run(&loop, EVL_RUN_NOWAIT), 0);
-    CHECK_GE(test_fault_hits(wait_name()), 1);
-    test_fault_set(wait_name(), 1, 3, EINTR);
-    CHECK_EQ(evl_run(&loop, EVL_RUN_ONCE), 0); /* it goes on sleeping */
-    CHECK_EQ(test_fault_hits(wait_name()), 3);
-    CHECK_GE(evl_hrtime() - start, 5 * MS);
-    CHECK_TRACE("t");
+    for (int idle_time = 0; idle_time < 2; idle_time++) { /* which makes it wait another way */
+        if (idle_time)
+            CHECK_EQ(evl_loop_configure(&loop, EVL_METRICS_IDLE_TIME), 0);
+        uint64_t start = evl_hrtime();
+        CHECK_EQ(evl_timer_start(&timer, trace_timer, 5, 0), 0);
+        test_fault_set(wait_name(), 1, 3, EINTR);
+        CHECK_NE(evl_run(&loop, EVL_RUN_NOWAIT), 0);
+        CHECK_GE(test_fault_hits(wait_name()), 1);
+        for (long nth = 1; nth <= 2; nth++) {
+            if (nth == 2)
+                CHECK_EQ(evl_timer_start(&timer, trace_timer, 5, 0), 0);
+            test_fault_set(wait_name(), nth, 3, EINTR);
+            CHECK_EQ(evl_run(&loop, EVL_RUN_ONCE), 0); /* it goes on sleeping */
+            CHECK_GE(test_fault_hits(wait_name()), 1);
+            CHECK_GE(evl_hrtime() - start, 5 * MS);
+            CHECK_TRACE("t");
+        }
+        test_fault_clear();
+    }
     finish(&loop);
 }
 
@@ -2429,7 +2446,7 @@ TEST(loop_fork_can_be_repeated_when_it_fails) {
             finish(&loop);
             for (int i = 0; i < COUNT; i++)
                 CHECK_EQ(read(sockets[i][0], &byte, 1), -1); /* the children share the sockets */
-            _exit(0);
+            exit(0);
         }
     finish(&loop);
     for (int i = 0; i < COUNT; i++)
@@ -2458,7 +2475,7 @@ TEST(loop_fork_that_failed_can_be_closed) {
         test_fault_clear();
         CHECK_EQ(evl_loop_destroy(&loop, 1000), 0);
         CHECK_EQ(test_alloc_live(), 0);
-        _exit(0);
+        exit(0);
     }
     finish(&loop);
     close_pair(sockets);

@@ -955,34 +955,42 @@ TEST(task_tasks_are_no_handles) {
     finish(&loop);
 }
 
-/* Each call with every allocation refused: EVL_ENOMEM and nothing queued, or it needed none. */
+static int start_of_kind(int kind) {
+    evl_task_id id;
+    switch (kind) {
+    case 0:
+        return evl_next_tick(&loop, trace_task, text("x"));
+    case 1:
+        return evl_queue_microtask(&loop, trace_task, text("x"));
+    case 2:
+        return evl_set_immediate(&loop, trace_task, text("x"), &id);
+    case 3:
+        return evl_set_timeout(&loop, 0, trace_task, text("x"), &id);
+    default:
+        return evl_post(&loop, trace_task, text("x"));
+    }
+}
+
+/* Each call with its first or second allocation refused: EVL_ENOMEM and nothing queued, and the
+ * next try succeeds. */
 TEST(task_every_call_survives_a_failed_allocation) {
     int refused = 0;
     open_loop();
-    for (int i = 0; i < 5000; i++) {
-        int kind = i % 5;
-        int result = 0;
-        evl_task_id id;
-        test_alloc_fail(1, 1);
-        if (kind == 0)
-            result = evl_next_tick(&loop, trace_task, text("x"));
-        else if (kind == 1)
-            result = evl_queue_microtask(&loop, trace_task, text("x"));
-        else if (kind == 2)
-            result = evl_set_immediate(&loop, trace_task, text("x"), &id);
-        else if (kind == 3)
-            result = evl_set_timeout(&loop, 0, trace_task, text("x"), &id);
-        else
-            result = evl_post(&loop, trace_task, text("x"));
+    for (int i = 0; i < 10000; i++) {
+        int kind = i / 2 % 5;
+        test_alloc_fail(1 + i % 2, 1);
+        int result = start_of_kind(kind);
         test_alloc_fail(0, 0);
         if (result != 0) {
             CHECK_EQ(result, EVL_ENOMEM);
+            CHECK_EQ(start_of_kind(kind), 0);
             refused++;
         }
     }
-    CHECK_GT(refused, 0);
+    CHECK_GT(refused, 100);
     run_all();
-    CHECK_EQ(trace_length, 5000 - refused);
+    CHECK_EQ(trace_length, 10000); /* none twice, none lost */
+    CHECK_EQ(evl_loop_alive(&loop), 0);
     finish(&loop);
 }
 

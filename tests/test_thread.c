@@ -95,6 +95,23 @@ TEST(thread_stack_sizes) {
     join(&thread);
 }
 
+TEST(thread_create_reports_errors_and_leaves_nothing) {
+    evl_thread_t thread;
+    evl_thread_options_t options;
+    options.flags = EVL_THREAD_HAS_STACK_SIZE;
+    options.stack_size = (size_t)-1 / 2; /* more than there is */
+    CHECK_LT(evl_thread_create_ex(&thread, &options, set_flag, NULL), 0);
+    CHECK_EQ(test_alloc_live(), 0);
+    options.stack_size = 1 << 20;
+    test_alloc_fail(1, 1);
+    int result = evl_thread_create_ex(&thread, &options, set_flag, NULL);
+    test_alloc_fail(0, 0);
+    CHECK(result == 0 || result == EVL_ENOMEM);
+    if (result == 0)
+        join(&thread);
+    CHECK_EQ(test_alloc_live(), 0);
+}
+
 /* ---- Mutexes --------------------------------------------------------------------------------- */
 
 enum { WORKERS = 4, ROUNDS = 20000 };
