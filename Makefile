@@ -80,10 +80,12 @@ asan: ## run the tests under the address and undefined behaviour sanitizers
 tsan: ## run the tests under the thread sanitizer
 	$(CHECKED) VARIANT=tsan CFLAGS='-O1 -g -fsanitize=thread'
 
+VALGRIND = valgrind -q --error-exitcode=9 --leak-check=full --show-leak-kinds=definite \
+           --errors-for-leak-kinds=definite
+
 valgrind: ## run the tests under valgrind
 	@$(call need,valgrind,valgrind)
-	TEST_WRAPPER='valgrind -q --error-exitcode=9 --leak-check=full --errors-for-leak-kinds=definite' \
-	    $(CHECKED) VARIANT=valgrind CFLAGS='-O1 -g'
+	TEST_WRAPPER='$(VALGRIND)' $(CHECKED) VARIANT=valgrind CFLAGS='-O1 -g'
 
 compile: ## compile evloop.h in each way to include it, with each compiler at hand
 	sh tests/compile.sh

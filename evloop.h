@@ -61,11 +61,15 @@
        - [SECTION] Task ring
        - [SECTION] Error table
        - [SECTION] POSIX system calls
+       - [SECTION] Windows system calls
        - [SECTION] POSIX threads
+       - [SECTION] Windows threads
+       - [SECTION] Threads everywhere
        - [SECTION] Backend contract
        - [SECTION] Descriptor table
        - [SECTION] Backend epoll
        - [SECTION] Backend kqueue
+       - [SECTION] Backend iocp
        - [SECTION] Backend poll
        - [SECTION] Callbacks and turns
        - [SECTION] Phases
@@ -187,15 +191,23 @@
 #include <stdint.h>
 #include <stdio.h>
 
+#include <sys/types.h>
 #if !defined(_WIN32)
 #include <netinet/in.h>
 #include <pthread.h>
 #include <sys/socket.h>
-#include <sys/types.h>
 #endif
 
 #ifdef __cplusplus
 extern "C" {
+#endif
+
+struct sockaddr;
+struct sockaddr_in;
+struct sockaddr_in6;
+#if defined(_MSC_VER) && !defined(_SSIZE_T_DEFINED)
+#define _SSIZE_T_DEFINED
+typedef intptr_t ssize_t;
 #endif
 
 /* ==== [SECTION] Basics ==== */
@@ -1349,7 +1361,7 @@ EVLOOP_API int evl_inet_pton(int af, const char *src, void *dst);
 typedef void *evl_thread_t;
 typedef struct {
     void *lock;
-    uint32_t owner, depth;
+    uint32_t owner, depth, recursive;
 } evl_mutex_t;
 typedef void *evl_cond_t;
 typedef struct {
@@ -1476,10 +1488,6 @@ EVLOOP_API void evl_key_set(evl_key_t *key, void *value);
 
 /* What the system and the compiler have, as 0 or 1. Beyond this section `#if` never stands inside a
  * function: it encloses whole ones. */
-#if defined(_WIN32)
-#error "evloop.h: this version has no Windows backend"
-#endif
-
 #if defined(__APPLE__) || defined(__FreeBSD__) || defined(__OpenBSD__) || defined(__NetBSD__) ||   \
     defined(__DragonFly__) || defined(EVLOOP_USE_KQUEUE)
 #define EVLI_HAVE_KQUEUE 1
@@ -1512,24 +1520,34 @@ EVLOOP_API void evl_key_set(evl_key_t *key, void *value);
     "evloop.h: no atomics known for this compiler: it needs GNU __atomic builtins, or to be tcc on x86"
 #endif
 
+#include <limits.h>
+#include <stdarg.h>
+#include <stdlib.h>
+#include <string.h>
+#if defined(_WIN32)
+#include <winsock2.h>
+#include <ws2tcpip.h>
+#include <mstcpip.h>
+#include <windows.h>
+#include <fcntl.h>
+#include <io.h>
+#include <process.h>
+#else
 #include <arpa/inet.h>
 #include <fcntl.h>
 #include <ifaddrs.h>
-#include <limits.h>
 #include <net/if.h>
 #include <netinet/tcp.h>
 #include <poll.h>
 #include <sched.h>
 #include <signal.h>
-#include <stdarg.h>
-#include <stdlib.h>
-#include <string.h>
 #include <sys/ioctl.h>
 #include <sys/stat.h>
 #include <sys/time.h>
 #include <sys/uio.h>
 #include <time.h>
 #include <unistd.h>
+#endif
 #if EVLI_HAVE_EPOLL
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
@@ -1543,6 +1561,8 @@ EVLOOP_API void evl_key_set(evl_key_t *key, void *value);
 #error                                                                                             \
     "evloop.h: a system header came first without _GNU_SOURCE: include evloop.h first, or compile with -D_GNU_SOURCE"
 #endif
+
+#if !defined(_WIN32)
 
 /* A write to a closed peer must not raise SIGPIPE: a flag of each call, or an option of the socket. */
 #if defined(MSG_NOSIGNAL)
@@ -1572,6 +1592,8 @@ typedef int evli_iovlen_t;
 #elif EVLI_HAVE_EPOLL
 #define EVLI_SYS_EPOLL_PWAIT2 551
 #endif
+
+#endif /* !_WIN32 */
 
 #if defined(IOV_MAX)
 #define EVLI_IOV_MAX IOV_MAX
@@ -2095,10 +2117,14 @@ static size_t evli_bufs_size(const evl_buf_t *bufs, unsigned int nbufs) {
     return size;
 }
 
+/* An address that needs the number of the link it belongs to, and has none: any link must do. */
+static int evli_is_link_local(const struct sockaddr *addr) {
+    const struct sockaddr_in6 *addr6 = (const struct sockaddr_in6 *)(const void *)addr;
+    return addr->sa_family == AF_INET6 && IN6_IS_ADDR_LINKLOCAL(&addr6->sin6_addr);
+}
+
 /* ==== [SECTION] POSIX system calls ==== */
 
-/* Every call to the system goes through one of these. They retry on EINTR and return what the call
- * returned, or the negated errno. */
 #if !defined(EVLOOP_FAULT)
 #define EVLOOP_FAULT(name) 0
 #endif
@@ -2106,6 +2132,10 @@ static size_t evli_bufs_size(const evl_buf_t *bufs, unsigned int nbufs) {
 #define EVLOOP_SHORT(name, count) (count)
 #endif
 
+#if !defined(_WIN32)
+
+/* Every call to the system goes through one of these. They retry on EINTR and return what the call
+ * returned, or the negated errno. */
 /* Does what a failing system call does. */
 static int evli_fail(int error) {
     errno = error;
@@ -2361,10 +2391,6 @@ static int evli_sys_listen(evl_os_sock_t fd, int backlog) {
     return r < 0 ? -errno : 0;
 }
 
-EVLOOP_API uint64_t evl_hrtime(void) {
-    return evli_sys_clock();
-}
-
 EVLOOP_API int evl_clock_gettime(evl_clock_id clock_id, evl_timespec64_t *ts) {
     struct timespec now;
     if (ts == NULL)
@@ -2424,9 +2450,560 @@ EVLOOP_API int evl_pipe(evl_file fds[2], int read_flags, int write_flags) {
     return 0;
 }
 
+static int evli_sys_set_blocking(evl_os_sock_t fd, int blocking) {
+    return evli_sys_nonblock(fd, !blocking);
+}
+
+/* A port may be bound while connections of its last owner linger. */
+static int evli_sys_reuseaddr(evl_os_sock_t fd) {
+    int on = 1;
+    return evli_sys_setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof(on));
+}
+
+/* How a connect has ended: 0, an error, or EVL_EALREADY while it has not. */
+static int evli_sys_connect_result(evl_os_sock_t fd) {
+    int error = 0, err = evli_sys_getsockopt(fd, SOL_SOCKET, SO_ERROR, &error);
+    if (err != 0)
+        return err;
+    return error == EINPROGRESS ? (int)EVL_EALREADY : -error;
+}
+
+static uint32_t evli_sys_scope_id(const char *scope) {
+    return if_nametoindex(scope);
+}
+
+static int evli_sys_block_signal(int signum) {
+    return signum == SIGPROF ? 0 : (int)EVL_EINVAL;
+}
+
+#if defined(TCP_KEEPIDLE) || defined(TCP_KEEPALIVE)
+
+#if defined(TCP_KEEPIDLE)
+#define EVLI_TCP_KEEPIDLE TCP_KEEPIDLE
+#else
+#define EVLI_TCP_KEEPIDLE TCP_KEEPALIVE /* macOS's name for it */
+#endif
+
+static int evli_sys_keepalive(evl_os_sock_t fd, int on, unsigned int idle, unsigned int intvl,
+                              unsigned int cnt) {
+    int idle_s = (int)idle, intvl_s = (int)intvl, probes = (int)cnt, err;
+    if (on && (idle < 1 || intvl < 1 || cnt < 1))
+        return EVL_EINVAL;
+    err = evli_sys_setsockopt(fd, SOL_SOCKET, SO_KEEPALIVE, &on, sizeof(on));
+    if (err != 0 || !on)
+        return err;
+    err = evli_sys_setsockopt(fd, IPPROTO_TCP, EVLI_TCP_KEEPIDLE, &idle_s, sizeof(idle_s));
+    if (err == 0)
+        err = evli_sys_setsockopt(fd, IPPROTO_TCP, TCP_KEEPINTVL, &intvl_s, sizeof(intvl_s));
+    if (err == 0)
+        err = evli_sys_setsockopt(fd, IPPROTO_TCP, TCP_KEEPCNT, &probes, sizeof(probes));
+    return err;
+}
+
+#else
+
+/* OpenBSD sets the times for the whole system. */
+static int evli_sys_keepalive(evl_os_sock_t fd, int on, unsigned int idle, unsigned int intvl,
+                              unsigned int cnt) {
+    if (on && (idle < 1 || intvl < 1 || cnt < 1))
+        return EVL_EINVAL;
+    return evli_sys_setsockopt(fd, SOL_SOCKET, SO_KEEPALIVE, &on, sizeof(on));
+}
+
+#endif
+
+#if defined(__linux__) || defined(__DragonFly__)
+
+static int evli_sys_reuseport(evl_os_sock_t fd) {
+    int on = 1;
+    return evli_sys_setsockopt(fd, SOL_SOCKET, SO_REUSEPORT, &on, sizeof(on));
+}
+
+#elif defined(__FreeBSD__) && defined(SO_REUSEPORT_LB)
+
+static int evli_sys_reuseport(evl_os_sock_t fd) {
+    int on = 1;
+    return evli_sys_setsockopt(fd, SOL_SOCKET, SO_REUSEPORT_LB, &on, sizeof(on));
+}
+
+#else
+
+/* SO_REUSEPORT there lets the last socket take all: not what is asked for. */
+static int evli_sys_reuseport(evl_os_sock_t fd) {
+    (void)fd;
+    return EVL_ENOTSUP;
+}
+
+#endif
+
+static uint32_t evli_sys_link_local_scope(void) {
+    struct ifaddrs *all, *one;
+    uint32_t scope = 0;
+    if (getifaddrs(&all) != 0)
+        return 0;
+    for (one = all; one != NULL && scope == 0; one = one->ifa_next)
+        if (one->ifa_addr != NULL && evli_is_link_local(one->ifa_addr))
+            scope = ((struct sockaddr_in6 *)(void *)one->ifa_addr)->sin6_scope_id;
+    freeifaddrs(all);
+    return scope;
+}
+
+#endif /* !_WIN32 */
+
+/* ==== [SECTION] Windows system calls ==== */
+
+#if defined(_WIN32)
+
+/* The same wrappers for Windows. EVLOOP_FAULT gives an error code of Winsock's or Win32's here. */
+static const struct {
+    int system;
+    int code;
+} evli_win_errors[] = {
+    {ERROR_ACCESS_DENIED, EVL_EPERM},
+    {ERROR_ADDRESS_ALREADY_ASSOCIATED, EVL_EADDRINUSE},
+    {ERROR_ALREADY_EXISTS, EVL_EEXIST},
+    {ERROR_BROKEN_PIPE, EVL_EOF},
+    {ERROR_CONNECTION_ABORTED, EVL_ECONNABORTED},
+    {ERROR_CONNECTION_REFUSED, EVL_ECONNREFUSED},
+    {ERROR_FILE_EXISTS, EVL_EEXIST},
+    {ERROR_FILE_NOT_FOUND, EVL_ENOENT},
+    {ERROR_HOST_UNREACHABLE, EVL_EHOSTUNREACH},
+    {ERROR_INSUFFICIENT_BUFFER, EVL_EINVAL},
+    {ERROR_INVALID_HANDLE, EVL_EBADF},
+    {ERROR_INVALID_PARAMETER, EVL_EINVAL},
+    {ERROR_NETNAME_DELETED, EVL_ECONNRESET},
+    {ERROR_NETWORK_UNREACHABLE, EVL_ENETUNREACH},
+    {ERROR_NOT_CONNECTED, EVL_ENOTCONN},
+    {ERROR_NOT_ENOUGH_MEMORY, EVL_ENOMEM},
+    {ERROR_NOT_FOUND, EVL_ENOENT},
+    {ERROR_NOT_SUPPORTED, EVL_ENOTSUP},
+    {ERROR_NO_DATA, EVL_EPIPE},
+    {ERROR_NO_SYSTEM_RESOURCES, EVL_ENOMEM},
+    {ERROR_OPERATION_ABORTED, EVL_ECANCELED},
+    {ERROR_OUTOFMEMORY, EVL_ENOMEM},
+    {ERROR_PATH_NOT_FOUND, EVL_ENOENT},
+    {ERROR_PIPE_BUSY, EVL_EBUSY},
+    {ERROR_PIPE_NOT_CONNECTED, EVL_EPIPE},
+    {ERROR_PRIVILEGE_NOT_HELD, EVL_EPERM},
+    {ERROR_SEM_TIMEOUT, EVL_ETIMEDOUT},
+    {ERROR_TOO_MANY_OPEN_FILES, EVL_EMFILE},
+    {WSAEACCES, EVL_EACCES},
+    {WSAEADDRINUSE, EVL_EADDRINUSE},
+    {WSAEADDRNOTAVAIL, EVL_EADDRNOTAVAIL},
+    {WSAEAFNOSUPPORT, EVL_EAFNOSUPPORT},
+    {WSAEALREADY, EVL_EALREADY},
+    {WSAEBADF, EVL_EBADF},
+    {WSAECONNABORTED, EVL_ECONNABORTED},
+    {WSAECONNREFUSED, EVL_ECONNREFUSED},
+    {WSAECONNRESET, EVL_ECONNRESET},
+    {WSAEDESTADDRREQ, EVL_EDESTADDRREQ},
+    {WSAEFAULT, EVL_EFAULT},
+    {WSAEHOSTUNREACH, EVL_EHOSTUNREACH},
+    {WSAEINTR, EVL_ECANCELED},
+    {WSAEINVAL, EVL_EINVAL},
+    {WSAEISCONN, EVL_EISCONN},
+    {WSAEMFILE, EVL_EMFILE},
+    {WSAEMSGSIZE, EVL_EMSGSIZE},
+    {WSAENETDOWN, EVL_ENETDOWN},
+    {WSAENETRESET, EVL_ECONNRESET},
+    {WSAENETUNREACH, EVL_ENETUNREACH},
+    {WSAENOBUFS, EVL_ENOBUFS},
+    {WSAENOPROTOOPT, EVL_ENOPROTOOPT},
+    {WSAENOTCONN, EVL_ENOTCONN},
+    {WSAENOTSOCK, EVL_ENOTSOCK},
+    {WSAEOPNOTSUPP, EVL_ENOTSUP},
+    {WSAEPFNOSUPPORT, EVL_EINVAL},
+    {WSAEPROTONOSUPPORT, EVL_EPROTONOSUPPORT},
+    {WSAEPROTOTYPE, EVL_EPROTOTYPE},
+    {WSAESHUTDOWN, EVL_EPIPE},
+    {WSAESOCKTNOSUPPORT, EVL_ESOCKTNOSUPPORT},
+    {WSAETIMEDOUT, EVL_ETIMEDOUT},
+    {WSAEWOULDBLOCK, EVL_EAGAIN},
+    {WSANOTINITIALISED, EVL_EINVAL},
+    {WSASYSNOTREADY, EVL_ENETDOWN},
+};
+
+EVLOOP_API int evl_translate_sys_error(int sys_errno) {
+    size_t i;
+    if (sys_errno <= 0)
+        return sys_errno;
+    for (i = 0; i < EVLI_COUNT(evli_win_errors); i++)
+        if (evli_win_errors[i].system == sys_errno)
+            return evli_win_errors[i].code;
+    return EVL_UNKNOWN;
+}
+
+/* Does what a failing call of Winsock's does. */
+static int evli_fail(int error) {
+    WSASetLastError(error);
+    return SOCKET_ERROR;
+}
+
+static int evli_wsa_error(void) {
+    return evl_translate_sys_error(WSAGetLastError());
+}
+
+static int evli_win_error(void) {
+    return evl_translate_sys_error((int)GetLastError());
+}
+
+static uint64_t evli_sys_clock(void) {
+    static uint64_t frequency; /* of the counter: it never changes, so a race sets the same value */
+    LARGE_INTEGER value;
+    uint64_t ticks, hz = frequency;
+    if (hz == 0) {
+        QueryPerformanceFrequency(&value);
+        hz = frequency = (uint64_t)value.QuadPart;
+    }
+    QueryPerformanceCounter(&value);
+    ticks = (uint64_t)value.QuadPart;
+    return ticks / hz * EVLI_NS_PER_S + ticks % hz * EVLI_NS_PER_S / hz;
+}
+
+EVLOOP_API int evl_clock_gettime(evl_clock_id clock_id, evl_timespec64_t *ts) {
+    FILETIME time;
+    uint64_t ns;
+    if (ts == NULL)
+        return EVL_EFAULT;
+    if (clock_id == EVL_CLOCK_MONOTONIC) {
+        ns = evli_sys_clock();
+    } else if (clock_id == EVL_CLOCK_REALTIME) { /* in 100 ns since 1601 */
+        GetSystemTimePreciseAsFileTime(&time);
+        ns = (((uint64_t)time.dwHighDateTime << 32 | time.dwLowDateTime) -
+              UINT64_C(116444736000000000)) *
+             100;
+    } else {
+        return EVL_EINVAL;
+    }
+    ts->tv_sec = (int64_t)(ns / EVLI_NS_PER_S);
+    ts->tv_nsec = (int32_t)(ns % EVLI_NS_PER_S);
+    return 0;
+}
+
+EVLOOP_API void evl_sleep(unsigned int msec) {
+    Sleep(msec);
+}
+
+static void evli_sys_yield(void) {
+    SwitchToThread();
+}
+
+static INIT_ONCE evli_wsa_once = INIT_ONCE_STATIC_INIT;
+static int evli_wsa_status;
+
+static BOOL CALLBACK evli_wsa_startup(PINIT_ONCE once, PVOID arg, PVOID *context) {
+    WSADATA data;
+    (void)once;
+    (void)arg;
+    (void)context;
+    evli_wsa_status = evl_translate_sys_error(WSAStartup(MAKEWORD(2, 2), &data));
+    return TRUE;
+}
+
+/* Winsock wants to be started, once in the process. */
+static int evli_wsa_init(void) {
+    InitOnceExecuteOnce(&evli_wsa_once, evli_wsa_startup, NULL, NULL);
+    return evli_wsa_status;
+}
+
+static void evli_sys_close_socket(evl_os_sock_t sock) {
+    int saved = WSAGetLastError();
+    closesocket(sock);
+    WSASetLastError(saved);
+}
+
+static int evli_sys_is_stdio(evl_os_sock_t sock) {
+    (void)sock;
+    return 0;
+}
+
+static int evli_sys_nonblock(evl_os_sock_t sock, int on) {
+    u_long mode = on ? 1 : 0;
+    int fault = EVLOOP_FAULT("fionbio");
+    int r = fault ? evli_fail(fault) : ioctlsocket(sock, (long)FIONBIO, &mode);
+    return r == SOCKET_ERROR ? evli_wsa_error() : 0;
+}
+
+static int evli_sys_nonblock_any(evl_os_sock_t sock) {
+    return evli_sys_nonblock(sock, 1);
+}
+
+/* Sockets stay nonblocking, so that reads never block: a blocking write waits for room itself. */
+static int evli_sys_set_blocking(evl_os_sock_t sock, int blocking) {
+    (void)sock;
+    (void)blocking;
+    return 0;
+}
+
+static void evli_sys_no_sigpipe(evl_os_sock_t sock) {
+    (void)sock;
+}
+
+static int evli_sys_socket(int domain, int type, int protocol, evl_os_sock_t *sock) {
+    int fault = EVLOOP_FAULT("socket"), err = evli_wsa_init();
+    if (err != 0)
+        return err;
+    *sock = fault ? (evl_os_sock_t)evli_fail(fault)
+                  : WSASocketW(domain, type, protocol, NULL, 0,
+                               WSA_FLAG_OVERLAPPED | WSA_FLAG_NO_HANDLE_INHERIT);
+    if (*sock == EVLI_NO_SOCK)
+        return evli_wsa_error();
+    err = evli_sys_nonblock(*sock, 1);
+    if (err != 0)
+        evli_sys_close_socket(*sock);
+    return err;
+}
+
+static int evli_sys_accept(evl_os_sock_t listener, evl_os_sock_t *sock) {
+    int err, fault = EVLOOP_FAULT("accept");
+    *sock = fault ? (evl_os_sock_t)evli_fail(fault) : accept(listener, NULL, NULL);
+    if (*sock == EVLI_NO_SOCK)
+        return evli_wsa_error();
+    SetHandleInformation((HANDLE)*sock, HANDLE_FLAG_INHERIT, 0);
+    err = evli_sys_nonblock(*sock, 1);
+    if (err != 0)
+        evli_sys_close_socket(*sock);
+    return err;
+}
+
+static int64_t evli_sys_recv(evl_os_sock_t sock, char *base, size_t len) {
+    int fault = EVLOOP_FAULT("recv");
+    int n = fault ? evli_fail(fault)
+                  : recv(sock, base, (int)(len < INT_MAX ? len : (size_t)INT_MAX), 0);
+    return n == SOCKET_ERROR ? evli_wsa_error() : n;
+}
+
+static int64_t evli_sys_send(evl_os_sock_t sock, const evl_buf_t *bufs, size_t nbufs,
+                             int blocking) {
+    WSAPOLLFD room;
+    DWORD sent;
+    for (;;) {
+        size_t most = EVLOOP_SHORT("send", bufs[0].len);
+        int fault = EVLOOP_FAULT("send"), r;
+        WSABUF first;
+        first.buf = bufs[0].base;
+        first.len = (ULONG)most;
+        if (fault)
+            r = evli_fail(fault);
+        else if (most < bufs[0].len)
+            r = WSASend(sock, &first, 1, &sent, 0, NULL, NULL);
+        else
+            r = WSASend(sock, (WSABUF *)(uintptr_t)bufs, (DWORD)nbufs, &sent, 0, NULL, NULL);
+        if (r == 0)
+            return (int64_t)sent;
+        if (!blocking || WSAGetLastError() != WSAEWOULDBLOCK)
+            return evli_wsa_error();
+        room.fd = sock;
+        room.events = POLLWRNORM;
+        if (WSAPoll(&room, 1, -1) == SOCKET_ERROR)
+            return evli_wsa_error();
+    }
+}
+
+static int evli_sys_setsockopt(evl_os_sock_t sock, int level, int name, const void *value,
+                               size_t len) {
+    int fault = EVLOOP_FAULT("setsockopt");
+    int r = fault ? evli_fail(fault) : setsockopt(sock, level, name, (const char *)value, (int)len);
+    return r == SOCKET_ERROR ? evli_wsa_error() : 0;
+}
+
+static int evli_sys_getsockopt(evl_os_sock_t sock, int level, int name, int *value) {
+    int len = sizeof(*value), fault = EVLOOP_FAULT("getsockopt");
+    int r = fault ? evli_fail(fault) : getsockopt(sock, level, name, (char *)value, &len);
+    return r == SOCKET_ERROR ? evli_wsa_error() : 0;
+}
+
+/* SO_REUSEADDR would let others steal the port there; without it, it does what it does elsewhere. */
+static int evli_sys_reuseaddr(evl_os_sock_t sock) {
+    (void)sock;
+    return 0;
+}
+
+static int evli_sys_bind(evl_os_sock_t sock, const struct sockaddr *addr, socklen_t len) {
+    int fault = EVLOOP_FAULT("bind");
+    int r = fault ? evli_fail(fault) : bind(sock, addr, len);
+    if (r == SOCKET_ERROR && WSAGetLastError() == WSAEFAULT) /* the other family's address */
+        return EVL_EINVAL;
+    return r == SOCKET_ERROR ? evli_wsa_error() : 0;
+}
+
+static int evli_sys_connect(evl_os_sock_t sock, const struct sockaddr *addr, socklen_t len) {
+    int fault = EVLOOP_FAULT("connect");
+    int r = fault ? evli_fail(fault) : connect(sock, addr, len);
+    return r == 0 || WSAGetLastError() == WSAEWOULDBLOCK ? 0 : evli_wsa_error();
+}
+
+static int evli_sys_connect_result(evl_os_sock_t sock) {
+    int error = 0, err = evli_sys_getsockopt(sock, SOL_SOCKET, SO_ERROR, &error);
+    return err != 0 ? err : evl_translate_sys_error(error);
+}
+
+static int evli_sys_name(evl_os_sock_t sock, int peer, struct sockaddr *name, int *namelen) {
+    int fault = EVLOOP_FAULT("getsockname");
+    int r = fault  ? evli_fail(fault)
+            : peer ? getpeername(sock, name, namelen)
+                   : getsockname(sock, name, namelen);
+    return r == SOCKET_ERROR ? evli_wsa_error() : 0;
+}
+
+static int evli_sys_can_wait(evl_os_sock_t sock) {
+    int type;
+    return evli_sys_getsockopt(sock, SOL_SOCKET, SO_TYPE, &type);
+}
+
+static int evli_sys_listen(evl_os_sock_t sock, int backlog) {
+    int fault = EVLOOP_FAULT("listen");
+    int r = fault ? evli_fail(fault) : listen(sock, backlog);
+    return r == SOCKET_ERROR ? evli_wsa_error() : 0;
+}
+
+static int evli_sys_shutdown(evl_os_sock_t sock) {
+    int fault = EVLOOP_FAULT("shutdown");
+    int r = fault ? evli_fail(fault) : shutdown(sock, SD_SEND);
+    return r == SOCKET_ERROR ? evli_wsa_error() : 0;
+}
+
+/* The number of probes cannot be set: it is 10. */
+static int evli_sys_keepalive(evl_os_sock_t sock, int on, unsigned int idle, unsigned int intvl,
+                              unsigned int cnt) {
+    struct tcp_keepalive values;
+    DWORD unused;
+    if (on && (idle < 1 || intvl < 1 || cnt < 1))
+        return EVL_EINVAL;
+    values.onoff = on ? 1 : 0;
+    values.keepalivetime = idle * 1000;
+    values.keepaliveinterval = intvl * 1000;
+    if (WSAIoctl(sock, SIO_KEEPALIVE_VALS, &values, sizeof(values), NULL, 0, &unused, NULL, NULL) ==
+        SOCKET_ERROR)
+        return evli_wsa_error();
+    return 0;
+}
+
+static int evli_sys_reuseport(evl_os_sock_t sock) {
+    (void)sock;
+    return EVL_ENOTSUP;
+}
+
+/* Windows finds the link of such an address itself. */
+static uint32_t evli_sys_link_local_scope(void) {
+    return 0;
+}
+
+static uint32_t evli_sys_scope_id(const char *scope) {
+    return (uint32_t)strtoul(scope, NULL, 10);
+}
+
+static int evli_sys_block_signal(int signum) {
+    (void)signum;
+    return EVL_ENOSYS; /* Windows has no signals to block */
+}
+
+/* Two connected sockets: over loopback, and nobody else's, which the addresses prove. */
+static int evli_sys_connect_pair(evl_os_sock_t listener, evl_os_sock_t out, evl_os_sock_t *in) {
+    struct sockaddr_in own, peer;
+    int len = sizeof(own), err;
+    memset(&own, 0, sizeof(own));
+    own.sin_family = AF_INET;
+    own.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+    err = evli_sys_bind(listener, (const struct sockaddr *)&own, sizeof(own));
+    if (err == 0)
+        err = evli_sys_name(listener, 0, (struct sockaddr *)&own, &len);
+    if (err == 0)
+        err = evli_sys_listen(listener, 1);
+    if (err == 0)
+        err = evli_sys_connect(out, (const struct sockaddr *)&own, sizeof(own));
+    if (err == 0)
+        err = evli_sys_accept(listener, in);
+    if (err != 0)
+        return err;
+    len = sizeof(own);
+    err = evli_sys_name(out, 0, (struct sockaddr *)&own, &len);
+    len = sizeof(peer);
+    if (err == 0)
+        err = evli_sys_name(*in, 1, (struct sockaddr *)&peer, &len);
+    if (err == 0 && own.sin_port != peer.sin_port)
+        err = EVL_ECONNABORTED;
+    if (err != 0)
+        evli_sys_close_socket(*in);
+    return err;
+}
+
+EVLOOP_API int evl_socketpair(int type, int protocol, evl_os_sock_t sockets[2], int flags0,
+                              int flags1) {
+    evl_os_sock_t listener, ends[2];
+    int err;
+    if (type != SOCK_STREAM)
+        return EVL_ENOTSUP;
+    err = evli_sys_socket(AF_INET, type, protocol, &listener);
+    if (err != 0)
+        return err;
+    err = evli_sys_socket(AF_INET, type, protocol, &ends[0]);
+    if (err == 0) {
+        evli_sys_nonblock(listener, 0); /* connect and accept wait for each other here */
+        evli_sys_nonblock(ends[0], 0);
+        err = evli_sys_connect_pair(listener, ends[0], &ends[1]);
+        if (err != 0)
+            evli_sys_close_socket(ends[0]);
+    }
+    evli_sys_close_socket(listener);
+    if (err != 0)
+        return err;
+    evli_sys_nonblock(ends[0], (flags0 & EVL_NONBLOCK_PIPE) != 0);
+    evli_sys_nonblock(ends[1], (flags1 & EVL_NONBLOCK_PIPE) != 0);
+    sockets[0] = ends[0];
+    sockets[1] = ends[1];
+    return 0;
+}
+
+/* A named pipe that nobody else can name in time: its name holds the process and a count. */
+static int evli_win_pipe(HANDLE *reader, HANDLE *writer, int read_flags, int write_flags) {
+    static uint32_t count;
+    char name[64];
+    DWORD overlapped = read_flags & EVL_NONBLOCK_PIPE ? FILE_FLAG_OVERLAPPED : 0;
+    snprintf(name, sizeof(name), "\\\\.\\pipe\\evloop-%lu-%lu", GetCurrentProcessId(),
+             (unsigned long)evli_fetch_add(&count, 1));
+    *reader =
+        CreateNamedPipeA(name, PIPE_ACCESS_INBOUND | FILE_FLAG_FIRST_PIPE_INSTANCE | overlapped,
+                         PIPE_TYPE_BYTE | PIPE_WAIT, 1, 65536, 65536, 0, NULL);
+    if (*reader == INVALID_HANDLE_VALUE)
+        return evli_win_error();
+    overlapped = write_flags & EVL_NONBLOCK_PIPE ? FILE_FLAG_OVERLAPPED : 0;
+    *writer = CreateFileA(name, GENERIC_WRITE | FILE_READ_ATTRIBUTES, 0, NULL, OPEN_EXISTING,
+                          overlapped, NULL);
+    if (*writer == INVALID_HANDLE_VALUE) {
+        int err = evli_win_error();
+        CloseHandle(*reader);
+        return err;
+    }
+    return 0;
+}
+
+EVLOOP_API int evl_pipe(evl_file fds[2], int read_flags, int write_flags) {
+    HANDLE reader, writer;
+    int ends[2];
+    int err = evli_win_pipe(&reader, &writer, read_flags, write_flags);
+    if (err != 0)
+        return err;
+    ends[0] = _open_osfhandle((intptr_t)reader, _O_RDONLY);
+    ends[1] = ends[0] < 0 ? -1 : _open_osfhandle((intptr_t)writer, 0);
+    if (ends[1] < 0) {
+        CloseHandle(writer);
+        if (ends[0] < 0)
+            CloseHandle(reader);
+        else
+            _close(ends[0]);
+        return EVL_EMFILE;
+    }
+    fds[0] = ends[0];
+    fds[1] = ends[1];
+    return 0;
+}
+
+#endif /* _WIN32 */
+
 /* ==== [SECTION] POSIX threads ==== */
 
-#if !defined(EVLOOP_NO_THREADS)
+#if !defined(_WIN32) && !defined(EVLOOP_NO_THREADS)
 
 typedef struct {
     evl_thread_cb entry;
@@ -2606,7 +3183,194 @@ EVLOOP_API void evl_key_set(evl_key_t *key, void *value) {
     pthread_setspecific(*key, value);
 }
 
-/* What can be built of a mutex and a condition is built of them, the same everywhere. */
+#endif /* !_WIN32 && !EVLOOP_NO_THREADS */
+
+/* ==== [SECTION] Windows threads ==== */
+
+#if defined(_WIN32) && !defined(EVLOOP_NO_THREADS)
+
+typedef struct {
+    evl_thread_cb entry;
+    void *arg;
+} evli_thread_start_t;
+
+static unsigned __stdcall evli_thread_main(void *arg) {
+    evli_thread_start_t start = *(evli_thread_start_t *)arg;
+    evli_free(arg);
+    start.entry(start.arg);
+    return 0;
+}
+
+EVLOOP_API int evl_thread_create(evl_thread_t *thread, evl_thread_cb entry, void *arg) {
+    evl_thread_options_t options;
+    options.flags = EVL_THREAD_NO_FLAGS;
+    options.stack_size = 0;
+    return evl_thread_create_ex(thread, &options, entry, arg);
+}
+
+EVLOOP_API int evl_thread_create_ex(evl_thread_t *thread, const evl_thread_options_t *options,
+                                    evl_thread_cb entry, void *arg) {
+    size_t stack = options->flags & EVL_THREAD_HAS_STACK_SIZE ? options->stack_size : 0;
+    evli_thread_start_t *start;
+    uintptr_t handle;
+    if (entry == NULL || stack > UINT_MAX)
+        return EVL_EINVAL;
+    start = (evli_thread_start_t *)evli_malloc(sizeof(*start));
+    if (start == NULL)
+        return EVL_ENOMEM;
+    start->entry = entry;
+    start->arg = arg;
+    handle = _beginthreadex(NULL, (unsigned)stack, evli_thread_main, start,
+                            STACK_SIZE_PARAM_IS_A_RESERVATION, NULL);
+    if (handle == 0) {
+        evli_free(start);
+        return EVL_EAGAIN;
+    }
+    *thread = (evl_thread_t)handle;
+    return 0;
+}
+
+EVLOOP_API int evl_thread_join(evl_thread_t *thread) {
+    if (WaitForSingleObject(*thread, INFINITE) != WAIT_OBJECT_0)
+        return evli_win_error();
+    CloseHandle(*thread);
+    *thread = NULL;
+    return 0;
+}
+
+EVLOOP_API int evl_thread_detach(evl_thread_t *thread) {
+    if (!CloseHandle(*thread))
+        return evli_win_error();
+    *thread = NULL;
+    return 0;
+}
+
+/* A handle that the thread keeps for itself, and that goes with the process. */
+EVLOOP_API evl_thread_t evl_thread_self(void) {
+    HANDLE self = NULL;
+    DuplicateHandle(GetCurrentProcess(), GetCurrentThread(), GetCurrentProcess(), &self, 0, FALSE,
+                    DUPLICATE_SAME_ACCESS);
+    return self;
+}
+
+EVLOOP_API int evl_thread_equal(const evl_thread_t *a, const evl_thread_t *b) {
+    return *a == *b || GetThreadId(*a) == GetThreadId(*b);
+}
+
+/* A slim lock, made recursive by its owner's name and a depth where that is wanted. */
+enum { EVLI_MUTEX_RECURSIVE = 1 };
+
+EVLOOP_API int evl_mutex_init(evl_mutex_t *mutex) {
+    memset(mutex, 0, sizeof(*mutex));
+    return 0;
+}
+
+EVLOOP_API int evl_mutex_init_recursive(evl_mutex_t *mutex) {
+    memset(mutex, 0, sizeof(*mutex));
+    mutex->recursive = EVLI_MUTEX_RECURSIVE;
+    return 0;
+}
+
+EVLOOP_API void evl_mutex_destroy(evl_mutex_t *mutex) {
+    (void)mutex;
+}
+
+EVLOOP_API void evl_mutex_lock(evl_mutex_t *mutex) {
+    if (mutex->recursive && evli_load(&mutex->owner) == GetCurrentThreadId()) {
+        mutex->depth++;
+        return;
+    }
+    AcquireSRWLockExclusive((PSRWLOCK)&mutex->lock);
+    if (mutex->recursive)
+        evli_store(&mutex->owner, GetCurrentThreadId());
+}
+
+EVLOOP_API int evl_mutex_trylock(evl_mutex_t *mutex) {
+    if (mutex->recursive && evli_load(&mutex->owner) == GetCurrentThreadId()) {
+        mutex->depth++;
+        return 0;
+    }
+    if (!TryAcquireSRWLockExclusive((PSRWLOCK)&mutex->lock))
+        return EVL_EBUSY;
+    if (mutex->recursive)
+        evli_store(&mutex->owner, GetCurrentThreadId());
+    return 0;
+}
+
+EVLOOP_API void evl_mutex_unlock(evl_mutex_t *mutex) {
+    if (mutex->recursive && mutex->depth > 0) {
+        mutex->depth--;
+        return;
+    }
+    if (mutex->recursive)
+        evli_store(&mutex->owner, 0);
+    ReleaseSRWLockExclusive((PSRWLOCK)&mutex->lock);
+}
+
+EVLOOP_API int evl_cond_init(evl_cond_t *cond) {
+    *cond = NULL;
+    return 0;
+}
+
+EVLOOP_API void evl_cond_destroy(evl_cond_t *cond) {
+    (void)cond;
+}
+
+EVLOOP_API void evl_cond_signal(evl_cond_t *cond) {
+    WakeConditionVariable((PCONDITION_VARIABLE)cond);
+}
+
+EVLOOP_API void evl_cond_broadcast(evl_cond_t *cond) {
+    WakeAllConditionVariable((PCONDITION_VARIABLE)cond);
+}
+
+EVLOOP_API void evl_cond_wait(evl_cond_t *cond, evl_mutex_t *mutex) {
+    SleepConditionVariableSRW((PCONDITION_VARIABLE)cond, (PSRWLOCK)&mutex->lock, INFINITE, 0);
+}
+
+EVLOOP_API int evl_cond_timedwait(evl_cond_t *cond, evl_mutex_t *mutex, uint64_t timeout_ns) {
+    uint64_t ms = timeout_ns / EVLI_NS_PER_MS + (timeout_ns % EVLI_NS_PER_MS != 0);
+    DWORD timeout = ms >= INFINITE ? INFINITE - 1 : (DWORD)ms;
+    if (SleepConditionVariableSRW((PCONDITION_VARIABLE)cond, (PSRWLOCK)&mutex->lock, timeout, 0))
+        return 0;
+    return GetLastError() == ERROR_TIMEOUT ? (int)EVL_ETIMEDOUT : evli_win_error();
+}
+
+static BOOL CALLBACK evli_once_main(PINIT_ONCE once, PVOID callback, PVOID *context) {
+    (void)once;
+    (void)context;
+    (*(void (**)(void))callback)();
+    return TRUE;
+}
+
+EVLOOP_API void evl_once(evl_once_t *guard, void (*callback)(void)) {
+    InitOnceExecuteOnce((PINIT_ONCE)&guard->once, evli_once_main, (PVOID)&callback, NULL);
+}
+
+EVLOOP_API int evl_key_create(evl_key_t *key) {
+    key->index = TlsAlloc();
+    return key->index == TLS_OUT_OF_INDEXES ? (int)EVL_ENOMEM : 0;
+}
+
+EVLOOP_API void evl_key_delete(evl_key_t *key) {
+    TlsFree(key->index);
+}
+
+EVLOOP_API void *evl_key_get(evl_key_t *key) {
+    return TlsGetValue(key->index);
+}
+
+EVLOOP_API void evl_key_set(evl_key_t *key, void *value) {
+    TlsSetValue(key->index, value);
+}
+
+#endif /* _WIN32 && !EVLOOP_NO_THREADS */
+
+/* ==== [SECTION] Threads everywhere ==== */
+
+#if !defined(EVLOOP_NO_THREADS)
+
+/* What can be built of a mutex and a condition is built of them. */
 static int evli_monitor_init(evl_mutex_t *mutex, evl_cond_t *cond) {
     int err = evl_mutex_init(mutex);
     if (err != 0)
@@ -2915,6 +3679,8 @@ static int evli_io_forget(evl_loop_t *loop, evli_io_t *io, int closing) {
 
 /* ==== [SECTION] Descriptor table ==== */
 
+#if !defined(_WIN32)
+
 /* What the pollers for POSIX systems share: EVL_LOOP_BLOCK_SIGNAL, and finding ios by descriptor. */
 #if EVLI_HAVE_PPOLL
 
@@ -2986,6 +3752,8 @@ static void evli_table_clear(evli_table_t *table) {
 }
 
 #endif
+
+#endif /* !_WIN32 */
 
 /* ==== [SECTION] Backend epoll ==== */
 
@@ -3574,7 +4342,497 @@ static const evli_backend_t evli_backend_kqueue = {
 
 #endif /* EVLI_HAVE_KQUEUE */
 
+/* ==== [SECTION] Backend iocp ==== */
+
+#if defined(_WIN32)
+
+/* Windows: readiness of sockets through the completion port, by poll operations of the AFD driver,
+ * which is what select and WSAPoll are made of. An operation completes once, as soon as one of the
+ * events it asks for holds; so each io has one for each direction, started when somebody waits for
+ * it and started again, at the next wait, as long as somebody does.
+ *  - The driver wants the socket beneath those that layered service providers put around it. One
+ *    that does not tell its base socket cannot be watched: EVL_ENOTSUP.
+ *  - An operation's memory is the kernel's until it completes, also when it was cancelled and the io
+ *    is long forgotten. Hence it is the poller's, not the io's.
+ *  - Operations on one driver handle are kept in a list that is searched: 32 sockets share one.
+ *  - The port's timeout counts milliseconds of the system's tick, and may end early: the loop looks
+ *    at the clock and waits again. */
+typedef LONG evli_ntstatus_t;
+
+typedef struct {
+    evli_ntstatus_t status;
+    ULONG_PTR information;
+} evli_iosb_t;
+
+typedef struct {
+    LARGE_INTEGER timeout;
+    ULONG count;
+    ULONG exclusive;
+    struct {
+        HANDLE handle;
+        ULONG events;
+        evli_ntstatus_t status;
+    } sockets[1];
+} evli_afd_poll_t;
+
+typedef struct {
+    USHORT length;
+    USHORT room;
+    PWSTR text;
+} evli_unicode_t;
+
+typedef struct { /* OBJECT_ATTRIBUTES, whose fields are padded alike */
+    ULONG length;
+    HANDLE root;
+    evli_unicode_t *name;
+    ULONG attributes;
+    PVOID security;
+    PVOID quality;
+} evli_object_attributes_t;
+
+typedef evli_ntstatus_t(NTAPI *evli_nt_create_file_fn)(PHANDLE, ACCESS_MASK,
+                                                       evli_object_attributes_t *, evli_iosb_t *,
+                                                       PLARGE_INTEGER, ULONG, ULONG, ULONG, ULONG,
+                                                       PVOID, ULONG);
+typedef evli_ntstatus_t(NTAPI *evli_nt_device_io_fn)(HANDLE, HANDLE, PVOID, PVOID, evli_iosb_t *,
+                                                     ULONG, PVOID, ULONG, PVOID, ULONG);
+typedef evli_ntstatus_t(NTAPI *evli_nt_cancel_fn)(HANDLE, evli_iosb_t *, evli_iosb_t *);
+typedef ULONG(NTAPI *evli_nt_error_fn)(evli_ntstatus_t);
+
+static struct {
+    evli_nt_create_file_fn create_file;
+    evli_nt_device_io_fn device_io;
+    evli_nt_cancel_fn cancel;
+    evli_nt_error_fn to_dos_error;
+} evli_nt;
+
+#define EVLI_IOCTL_AFD_POLL   0x00012024
+#define EVLI_STATUS_PENDING   0x103
+#define EVLI_STATUS_NOT_FOUND ((evli_ntstatus_t)0xC0000225)
+
+#define EVLI_AFD_RECEIVE      0x0001
+#define EVLI_AFD_URGENT       0x0002
+#define EVLI_AFD_SEND         0x0004
+#define EVLI_AFD_DISCONNECT   0x0008
+#define EVLI_AFD_ABORT        0x0010
+#define EVLI_AFD_LOCAL_CLOSE  0x0020
+#define EVLI_AFD_ACCEPT       0x0080
+#define EVLI_AFD_CONNECT_FAIL 0x0100
+
+#define EVLI_IOCP_BATCH 128
+#define EVLI_AFD_GROUP  32
+
+typedef struct evli_afd_group_s {
+    HANDLE device;
+    uint32_t users;
+    struct evli_afd_group_s *next;
+} evli_afd_group_t;
+
+/* A poll operation of one direction. */
+typedef struct {
+    evli_iosb_t iosb; /* first: the completion is told by its address */
+    evli_afd_poll_t poll;
+    struct evli_watch_s *watch;
+    unsigned bits; /* in flight for these; 0: not in flight */
+} evli_afd_op_t;
+
+/* What an io has at the kernel. */
+typedef struct evli_watch_s {
+    evli_link_t link; /* in the list of those to be looked at before the next wait */
+    evli_io_t *io;    /* NULL: forgotten, and freed when nothing is in flight */
+    evli_afd_group_t *group;
+    SOCKET base;
+    evli_afd_op_t in, out;
+} evli_watch_t;
+
+typedef struct {
+    HANDLE port;
+    evli_afd_group_t *groups;
+    evli_link_t again;
+    evli_watch_t **watches; /* by key, from 1 */
+    uint32_t count;         /* of places */
+    uint32_t in_flight;
+    OVERLAPPED_ENTRY entries[EVLI_IOCP_BATCH];
+} evli_iocp_t;
+
+static evli_iocp_t *evli_iocp_of(const evl_loop_t *loop) {
+    return (evli_iocp_t *)loop->priv.poller;
+}
+
+static int evli_nt_error(evli_ntstatus_t status) {
+    return evl_translate_sys_error((int)evli_nt.to_dos_error(status));
+}
+
+/* Finds the functions of ntdll. Any thread may; all find the same. */
+static int evli_nt_init(void) {
+    HMODULE ntdll = GetModuleHandleW(L"ntdll.dll");
+    if (ntdll == NULL)
+        return EVL_ENOSYS;
+    evli_nt.create_file =
+        (evli_nt_create_file_fn)(void (*)(void))GetProcAddress(ntdll, "NtCreateFile");
+    evli_nt.device_io =
+        (evli_nt_device_io_fn)(void (*)(void))GetProcAddress(ntdll, "NtDeviceIoControlFile");
+    evli_nt.cancel = (evli_nt_cancel_fn)(void (*)(void))GetProcAddress(ntdll, "NtCancelIoFileEx");
+    evli_nt.to_dos_error =
+        (evli_nt_error_fn)(void (*)(void))GetProcAddress(ntdll, "RtlNtStatusToDosError");
+    if (evli_nt.create_file == NULL || evli_nt.device_io == NULL || evli_nt.cancel == NULL ||
+        evli_nt.to_dos_error == NULL)
+        return EVL_ENOSYS;
+    return 0;
+}
+
+static int evli_iocp_init(evl_loop_t *loop) {
+    evli_iocp_t *poller;
+    int err = evli_nt_init();
+    if (err == 0)
+        err = evli_wsa_init();
+    if (err != 0)
+        return err;
+    poller = (evli_iocp_t *)evli_malloc(sizeof(*poller));
+    if (poller == NULL)
+        return EVL_ENOMEM;
+    memset(poller, 0, sizeof(*poller));
+    evli_list_init(&poller->again);
+    poller->port = CreateIoCompletionPort(INVALID_HANDLE_VALUE, NULL, 0, 1);
+    if (poller->port == NULL) {
+        err = evli_win_error();
+        evli_free(poller);
+        return err;
+    }
+    loop->priv.poller = poller;
+    return 0;
+}
+
+/* Opens another handle of the driver and ties it to the port. */
+static int evli_afd_open(evli_iocp_t *poller, HANDLE *device) {
+    static WCHAR path[] = L"\\Device\\Afd\\evloop";
+    evli_unicode_t name;
+    evli_object_attributes_t attributes;
+    evli_iosb_t iosb;
+    evli_ntstatus_t status;
+    name.length = sizeof(path) - sizeof(path[0]);
+    name.room = sizeof(path);
+    name.text = path;
+    memset(&attributes, 0, sizeof(attributes));
+    attributes.length = sizeof(attributes);
+    attributes.name = &name;
+    status = evli_nt.create_file(device, SYNCHRONIZE, &attributes, &iosb, NULL, 0,
+                                 FILE_SHARE_READ | FILE_SHARE_WRITE, 1 /* open */, 0, NULL, 0);
+    if (status != 0)
+        return evli_nt_error(status);
+    if (CreateIoCompletionPort(*device, poller->port, 0, 0) == NULL) {
+        int err = evli_win_error();
+        CloseHandle(*device);
+        return err;
+    }
+    return 0;
+}
+
+/* Gives a watch its place at the driver. */
+static int evli_afd_join(evli_iocp_t *poller, evli_watch_t *watch) {
+    evli_afd_group_t *group = poller->groups;
+    while (group != NULL && group->users == EVLI_AFD_GROUP)
+        group = group->next;
+    if (group == NULL) {
+        int err;
+        group = (evli_afd_group_t *)evli_malloc(sizeof(*group));
+        if (group == NULL)
+            return EVL_ENOMEM;
+        group->users = 0;
+        err = evli_afd_open(poller, &group->device);
+        if (err != 0) {
+            evli_free(group);
+            return err;
+        }
+        group->next = poller->groups;
+        poller->groups = group;
+    }
+    group->users++;
+    watch->group = group;
+    return 0;
+}
+
+/* The socket that the driver knows. */
+static int evli_base_socket(SOCKET sock, SOCKET *base) {
+    static const DWORD questions[] = {0x48000022 /* SIO_BASE_HANDLE */,
+                                      0x4800001D /* SIO_BSP_HANDLE_POLL */};
+    size_t i;
+    DWORD bytes;
+    for (i = 0; i < EVLI_COUNT(questions); i++)
+        if (WSAIoctl(sock, questions[i], NULL, 0, base, sizeof(*base), &bytes, NULL, NULL) !=
+            SOCKET_ERROR)
+            return 0;
+    return WSAGetLastError() == WSAENOTSOCK ? (int)EVL_ENOTSOCK : (int)EVL_ENOTSUP;
+}
+
+static void evli_watch_free(evli_watch_t *watch) {
+    watch->group->users--;
+    evli_free(watch);
+}
+
+/* Finds a free key. */
+static int evli_watch_key(evli_iocp_t *poller, uint32_t *key) {
+    uint32_t i, room = poller->count;
+    evli_watch_t **watches;
+    for (i = 1; i < poller->count; i++)
+        if (poller->watches[i] == NULL) {
+            *key = i;
+            return 0;
+        }
+    watches = (evli_watch_t **)evli_grow(poller->watches, &room, room + 1, sizeof(*watches));
+    if (watches == NULL)
+        return EVL_ENOMEM;
+    memset(watches + poller->count, 0, (room - poller->count) * sizeof(*watches));
+    *key = poller->count == 0 ? 1 : poller->count;
+    poller->watches = watches;
+    poller->count = room;
+    return 0;
+}
+
+static int evli_watch_new(evli_iocp_t *poller, evli_io_t *io) {
+    evli_watch_t *watch;
+    uint32_t key = 0;
+    int err = evli_watch_key(poller, &key);
+    if (err != 0)
+        return err;
+    watch = (evli_watch_t *)evli_malloc(sizeof(*watch));
+    if (watch == NULL)
+        return EVL_ENOMEM;
+    memset(watch, 0, sizeof(*watch));
+    err = evli_base_socket(io->fd, &watch->base);
+    if (err == 0)
+        err = evli_afd_join(poller, watch);
+    if (err != 0) {
+        evli_free(watch);
+        return err;
+    }
+    watch->io = io;
+    watch->in.watch = watch->out.watch = watch;
+    poller->watches[key] = watch;
+    io->key = key;
+    return 0;
+}
+
+static ULONG evli_afd_mask(unsigned bits) {
+    ULONG mask = EVLI_AFD_ABORT | EVLI_AFD_CONNECT_FAIL | EVLI_AFD_LOCAL_CLOSE;
+    if (bits & EVLI_IN)
+        mask |= EVLI_AFD_RECEIVE | EVLI_AFD_ACCEPT | EVLI_AFD_DISCONNECT;
+    if (bits & EVLI_HUP)
+        mask |= EVLI_AFD_DISCONNECT;
+    if (bits & EVLI_PRI)
+        mask |= EVLI_AFD_URGENT;
+    if (bits & EVLI_OUT)
+        mask |= EVLI_AFD_SEND;
+    return mask;
+}
+
+static unsigned evli_afd_bits(ULONG events) {
+    unsigned bits = 0;
+    if (events & (EVLI_AFD_RECEIVE | EVLI_AFD_ACCEPT))
+        bits |= EVLI_IN;
+    if (events & EVLI_AFD_DISCONNECT)
+        bits |= EVLI_IN | EVLI_HUP;
+    if (events & EVLI_AFD_URGENT)
+        bits |= EVLI_PRI;
+    if (events & EVLI_AFD_SEND)
+        bits |= EVLI_OUT;
+    if (events & (EVLI_AFD_ABORT | EVLI_AFD_CONNECT_FAIL))
+        bits |= EVLI_ALL;
+    if (events & EVLI_AFD_LOCAL_CLOSE) /* somebody else has closed the socket */
+        bits |= EVLI_ALL | EVLI_ERR;
+    return bits;
+}
+
+/* Starts an operation. Its end is told at the port, also when it ends at once. */
+static int evli_afd_start(evli_iocp_t *poller, evli_afd_op_t *op, unsigned bits) {
+    evli_watch_t *watch = op->watch;
+    evli_ntstatus_t status;
+    int fault = EVLOOP_FAULT("afd_poll");
+    if (fault)
+        return evl_translate_sys_error(fault);
+    memset(&op->poll, 0, sizeof(op->poll));
+    op->poll.timeout.QuadPart = INT64_MAX;
+    op->poll.count = 1;
+    op->poll.sockets[0].handle = (HANDLE)watch->base;
+    op->poll.sockets[0].events = evli_afd_mask(bits);
+    op->iosb.status = EVLI_STATUS_PENDING;
+    status = evli_nt.device_io(watch->group->device, NULL, NULL, op, &op->iosb, EVLI_IOCTL_AFD_POLL,
+                               &op->poll, sizeof(op->poll), &op->poll, sizeof(op->poll));
+    if (status != 0 && status != EVLI_STATUS_PENDING)
+        return evli_nt_error(status);
+    op->bits = bits;
+    poller->in_flight++;
+    return 0;
+}
+
+/* Starts what is missing for `bits`. An operation in flight for too little is left alone when it is
+ * for reading, and asked for anew by the other one otherwise: both directions' own bits differ only
+ * for poll handles. */
+static int evli_watch_arm(evli_iocp_t *poller, evli_watch_t *watch, unsigned bits) {
+    unsigned in = bits & (EVLI_IN | EVLI_HUP | EVLI_PRI), out = bits & EVLI_OUT;
+    int err = 0;
+    if (in != 0 && watch->in.bits == 0)
+        err = evli_afd_start(poller, &watch->in, in);
+    else if ((in & ~watch->in.bits) != 0)
+        evli_nt.cancel(watch->group->device, &watch->in.iosb, &watch->in.iosb);
+    if (err == 0 && out != 0 && watch->out.bits == 0)
+        err = evli_afd_start(poller, &watch->out, out);
+    return err;
+}
+
+/* Has a watch looked at before each wait, which is a promise to report all. */
+static void evli_watch_again(evli_iocp_t *poller, evli_watch_t *watch) {
+    if (watch->link.next == NULL)
+        evli_list_push(&poller->again, &watch->link);
+    watch->io->armed = EVLI_ALL | EVLI_FED;
+}
+
+static int evli_iocp_watch(evl_loop_t *loop, evli_io_t *io) {
+    evli_iocp_t *poller = evli_iocp_of(loop);
+    evli_watch_t *watch;
+    int err = 0;
+    if (io->key == 0) {
+        if (loop->priv.backend->knows(loop, io->fd))
+            return EVL_EEXIST;
+        err = evli_watch_new(poller, io);
+    }
+    if (err != 0)
+        return err;
+    watch = poller->watches[io->key];
+    err = evli_watch_arm(poller, watch, io->want & ~(unsigned)io->ready);
+    if (err != 0)
+        return err;
+    evli_watch_again(poller, watch); /* what is ready now is asked for when it is not any more */
+    return 0;
+}
+
+static int evli_iocp_forget(evl_loop_t *loop, evli_io_t *io, int closing) {
+    evli_iocp_t *poller = evli_iocp_of(loop);
+    evli_watch_t *watch = poller->watches[io->key];
+    (void)closing;
+    poller->watches[io->key] = NULL;
+    io->key = 0;
+    io->armed = 0;
+    watch->io = NULL;
+    evli_list_remove(&watch->link);
+    if (watch->in.bits != 0)
+        evli_nt.cancel(watch->group->device, &watch->in.iosb, &watch->in.iosb);
+    if (watch->out.bits != 0)
+        evli_nt.cancel(watch->group->device, &watch->out.iosb, &watch->out.iosb);
+    if (watch->in.bits == 0 && watch->out.bits == 0)
+        evli_watch_free(watch);
+    return 0;
+}
+
+static int evli_iocp_knows(const evl_loop_t *loop, evl_os_sock_t sock) {
+    evli_iocp_t *poller = evli_iocp_of(loop);
+    uint32_t i;
+    for (i = 1; i < poller->count; i++)
+        if (poller->watches[i] != NULL && poller->watches[i]->io->fd == sock)
+            return 1;
+    return 0;
+}
+
+/* An operation has ended: reports what it saw, and has the watch looked at again. */
+static void evli_afd_ended(evl_loop_t *loop, evli_iocp_t *poller, evli_afd_op_t *op) {
+    evli_watch_t *watch = op->watch;
+    ULONG events = op->poll.sockets[0].events;
+    poller->in_flight--;
+    op->bits = 0;
+    if (watch->io == NULL) {
+        if (watch->in.bits == 0 && watch->out.bits == 0)
+            evli_watch_free(watch);
+        return;
+    }
+    evli_watch_again(poller, watch);
+    if (op->iosb.status < 0 || op->poll.count == 0) /* cancelled */
+        return;
+    evli_io_event(loop, watch->io, evli_afd_bits(events));
+}
+
+/* Starts again what has ended and is still waited for. */
+static void evli_iocp_again(evl_loop_t *loop, evli_iocp_t *poller) {
+    evli_link_t *link, *next;
+    for (link = poller->again.next; link != &poller->again; link = next) {
+        evli_watch_t *watch = EVLI_OF(link, evli_watch_t, link);
+        evli_io_t *io = watch->io;
+        next = link->next;
+        if (evli_watch_arm(poller, watch, io->want & ~(unsigned)io->ready) != 0) {
+            evli_io_event(loop, io, EVLI_ALL | EVLI_ERR); /* the next call will tell */
+            continue;
+        }
+        if ((io->want & io->ready) == 0) { /* from here on, what is in flight is what is promised */
+            evli_list_remove(link);
+            io->armed = (uint8_t)(watch->in.bits | watch->out.bits | EVLI_FED);
+        }
+    }
+}
+
+static int evli_iocp_wait(evl_loop_t *loop, uint64_t timeout_ns) {
+    evli_iocp_t *poller = evli_iocp_of(loop);
+    uint64_t ms = timeout_ns / EVLI_NS_PER_MS + (timeout_ns % EVLI_NS_PER_MS != 0);
+    DWORD timeout = timeout_ns == EVLI_NEVER ? INFINITE : ms >= INFINITE ? INFINITE - 1 : (DWORD)ms;
+    int fault = EVLOOP_FAULT("iocp_wait");
+    ULONG i, n = 0;
+    if (fault)
+        return evl_translate_sys_error(fault);
+    evli_iocp_again(loop, poller);
+    if (!evli_list_empty(&loop->priv.ready))
+        timeout = 0;
+    if (!GetQueuedCompletionStatusEx(poller->port, poller->entries, EVLI_IOCP_BATCH, &n, timeout,
+                                     FALSE))
+        return GetLastError() == WAIT_TIMEOUT ? 0 : evli_win_error();
+    for (i = 0; i < n; i++)
+        if (poller->entries[i].lpOverlapped != NULL) /* else a wake-up */
+            evli_afd_ended(loop, poller, (evli_afd_op_t *)(void *)poller->entries[i].lpOverlapped);
+    return (int)n;
+}
+
+/* What is still in flight is the kernel's memory until it has ended. */
+static void evli_iocp_destroy(evl_loop_t *loop) {
+    evli_iocp_t *poller = evli_iocp_of(loop);
+    evli_afd_group_t *group, *next;
+    while (poller->in_flight > 0)
+        if (evli_iocp_wait(loop, EVLI_NEVER) < 0)
+            break;
+    for (group = poller->groups; group != NULL; group = next) {
+        next = group->next;
+        CloseHandle(group->device);
+        evli_free(group);
+    }
+    CloseHandle(poller->port);
+    evli_free(poller->watches);
+    evli_free(poller);
+}
+
+/* There is no fork. */
+static int evli_iocp_fork(evl_loop_t *loop) {
+    (void)loop;
+    return EVL_ENOSYS;
+}
+
+static void evli_iocp_wake(evl_loop_t *loop) {
+    DWORD saved = GetLastError();
+    PostQueuedCompletionStatus(evli_iocp_of(loop)->port, 0, 0, NULL);
+    SetLastError(saved);
+}
+
+static int evli_iocp_fd(const evl_loop_t *loop) {
+    (void)loop;
+    return -1;
+}
+
+static const evli_backend_t evli_backend_iocp = {
+    "iocp",          evli_iocp_init,   evli_iocp_destroy, evli_iocp_fork,
+    evli_iocp_watch, evli_iocp_forget, evli_iocp_knows,   evli_iocp_wait,
+    evli_iocp_wake,  evli_iocp_fd,     evli_ready_accept, evli_ready_recv,
+    evli_ready_send};
+
+#endif /* _WIN32 */
+
 /* ==== [SECTION] Backend poll ==== */
+
+#if !defined(_WIN32)
 
 /* poll(2), for any POSIX system: an array of descriptors, handed over anew each time. `key` is the
  * place in it, from 1; place 0 is the pipe that wakes the loop. poll reports a hang-up whether asked
@@ -3801,6 +5059,8 @@ static const evli_backend_t evli_backend_poll = {
     evli_poll_wake,  evli_poll_fd,     evli_ready_accept, evli_ready_recv,
     evli_ready_send};
 
+#endif /* !_WIN32 */
+
 /* ==== [SECTION] Callbacks and turns ==== */
 
 /* Evl_handle_t.flags. */
@@ -3894,6 +5154,10 @@ static uint64_t evli_fresh_ns(evl_loop_t *loop) {
     if (loop->priv.fresh_ns == 0)
         loop->priv.fresh_ns = evli_sys_clock();
     return loop->priv.fresh_ns;
+}
+
+EVLOOP_API uint64_t evl_hrtime(void) {
+    return evli_sys_clock();
 }
 
 EVLOOP_API void evl_update_time(evl_loop_t *loop) {
@@ -4364,7 +5628,11 @@ static const evli_backend_t *const evli_backends[] = {
 #if EVLI_HAVE_KQUEUE
     &evli_backend_kqueue,
 #endif
+#if defined(_WIN32)
+    &evli_backend_iocp,
+#else
     &evli_backend_poll,
+#endif
 };
 
 /* The backend that EVLOOP_BACKEND names, or the best one. NULL: no such name. */
@@ -4457,7 +5725,7 @@ EVLOOP_API int evl_loop_destroy(evl_loop_t *loop, uint64_t timeout_ms) {
 
 EVLOOP_API int evl_loop_configure(evl_loop_t *loop, int option, ...) {
     va_list args;
-    int signum;
+    int signum, err;
     if (option == EVL_METRICS_IDLE_TIME) {
         loop->priv.flags |= EVLI_L_IDLE_TIME;
         return 0;
@@ -4467,10 +5735,10 @@ EVLOOP_API int evl_loop_configure(evl_loop_t *loop, int option, ...) {
     va_start(args, option);
     signum = va_arg(args, int);
     va_end(args);
-    if (signum != SIGPROF)
-        return EVL_EINVAL;
-    loop->priv.signal = signum;
-    return 0;
+    err = evli_sys_block_signal(signum);
+    if (err == 0)
+        loop->priv.signal = signum;
+    return err;
 }
 
 EVLOOP_API evl_loop_t *evl_default_loop(void) {
@@ -5545,14 +6813,11 @@ static void evli_stream_connected(evl_stream_t *stream, int err) {
 /* Looks how a connect has ended, if it has. */
 static void evli_stream_connecting(evl_stream_t *stream) {
     evli_io_t *io = &stream->priv.io;
-    int error = 0, err = io->error;
+    int err = io->error;
     io->error = 0;
-    if (err == 0) {
-        err = evli_sys_getsockopt(io->fd, SOL_SOCKET, SO_ERROR, &error);
-        if (err == 0)
-            err = -error;
-    }
-    if (err == -EINPROGRESS)
+    if (err == 0)
+        err = evli_sys_connect_result(io->fd);
+    if (err == EVL_EALREADY)
         io->ready &= (uint8_t)~EVLI_OUT;
     else
         evli_stream_connected(stream, err);
@@ -5699,7 +6964,7 @@ EVLOOP_API int evl_stream_set_blocking(evl_stream_t *stream, int blocking) {
     int err;
     if (stream->priv.io.fd == EVLI_NO_SOCK)
         return EVL_EBADF;
-    err = evli_sys_nonblock(stream->priv.io.fd, !blocking);
+    err = evli_sys_set_blocking(stream->priv.io.fd, blocking);
     if (err != 0)
         return err;
     if (blocking)
@@ -5888,42 +7153,6 @@ static void evli_stream_init(evl_loop_t *loop, evl_stream_t *stream, evl_handle_
     memset(&stream->priv, 0, sizeof(stream->priv));
     evli_io_init(&stream->priv.io, EVLI_IO_STREAM, EVLI_NO_SOCK);
 }
-
-#if defined(TCP_KEEPIDLE) || defined(TCP_KEEPALIVE)
-
-#if defined(TCP_KEEPIDLE)
-#define EVLI_TCP_KEEPIDLE TCP_KEEPIDLE
-#else
-#define EVLI_TCP_KEEPIDLE TCP_KEEPALIVE /* macOS's name for it */
-#endif
-
-static int evli_sys_keepalive(evl_os_sock_t fd, int on, unsigned int idle, unsigned int intvl,
-                              unsigned int cnt) {
-    int idle_s = (int)idle, intvl_s = (int)intvl, probes = (int)cnt, err;
-    if (on && (idle < 1 || intvl < 1 || cnt < 1))
-        return EVL_EINVAL;
-    err = evli_sys_setsockopt(fd, SOL_SOCKET, SO_KEEPALIVE, &on, sizeof(on));
-    if (err != 0 || !on)
-        return err;
-    err = evli_sys_setsockopt(fd, IPPROTO_TCP, EVLI_TCP_KEEPIDLE, &idle_s, sizeof(idle_s));
-    if (err == 0)
-        err = evli_sys_setsockopt(fd, IPPROTO_TCP, TCP_KEEPINTVL, &intvl_s, sizeof(intvl_s));
-    if (err == 0)
-        err = evli_sys_setsockopt(fd, IPPROTO_TCP, TCP_KEEPCNT, &probes, sizeof(probes));
-    return err;
-}
-
-#else
-
-/* OpenBSD sets the times for the whole system. */
-static int evli_sys_keepalive(evl_os_sock_t fd, int on, unsigned int idle, unsigned int intvl,
-                              unsigned int cnt) {
-    if (on && (idle < 1 || intvl < 1 || cnt < 1))
-        return EVL_EINVAL;
-    return evli_sys_setsockopt(fd, SOL_SOCKET, SO_KEEPALIVE, &on, sizeof(on));
-}
-
-#endif
 
 /* Gives the stream its descriptor, with the options that were set before there was one. */
 static int evli_stream_open(evl_stream_t *stream, evl_os_sock_t fd, uint32_t flags) {
@@ -6193,24 +7422,6 @@ static int evli_pump_finish(evl_stream_t *stream) {
 
 /* ==== [SECTION] TCP functions ==== */
 
-/* An address that needs the number of the link it belongs to, and has none: any link must do. */
-static int evli_is_link_local(const struct sockaddr *addr) {
-    const struct sockaddr_in6 *addr6 = (const struct sockaddr_in6 *)(const void *)addr;
-    return addr->sa_family == AF_INET6 && IN6_IS_ADDR_LINKLOCAL(&addr6->sin6_addr);
-}
-
-static uint32_t evli_sys_link_local_scope(void) {
-    struct ifaddrs *all, *one;
-    uint32_t scope = 0;
-    if (getifaddrs(&all) != 0)
-        return 0;
-    for (one = all; one != NULL && scope == 0; one = one->ifa_next)
-        if (one->ifa_addr != NULL && evli_is_link_local(one->ifa_addr))
-            scope = ((struct sockaddr_in6 *)(void *)one->ifa_addr)->sin6_scope_id;
-    freeifaddrs(all);
-    return scope;
-}
-
 #define EVLI_TCP_STREAM(tcp) ((evl_stream_t *)(tcp))
 
 /* The length of an address, or 0 if it is neither IPv4 nor IPv6. */
@@ -6314,39 +7525,15 @@ EVLOOP_API int evl_tcp_simultaneous_accepts(evl_tcp_t *tcp, int enable) {
     return 0;
 }
 
-#if defined(__linux__) || defined(__DragonFly__)
-
-static int evli_sys_reuseport(evl_os_sock_t fd) {
-    int on = 1;
-    return evli_sys_setsockopt(fd, SOL_SOCKET, SO_REUSEPORT, &on, sizeof(on));
-}
-
-#elif defined(__FreeBSD__) && defined(SO_REUSEPORT_LB)
-
-static int evli_sys_reuseport(evl_os_sock_t fd) {
-    int on = 1;
-    return evli_sys_setsockopt(fd, SOL_SOCKET, SO_REUSEPORT_LB, &on, sizeof(on));
-}
-
-#else
-
-/* SO_REUSEPORT there lets the last socket take all: not what is asked for. */
-static int evli_sys_reuseport(evl_os_sock_t fd) {
-    (void)fd;
-    return EVL_ENOTSUP;
-}
-
-#endif
-
 EVLOOP_API int evl_tcp_bind(evl_tcp_t *tcp, const struct sockaddr *addr, unsigned int flags) {
     socklen_t len = evli_sockaddr_len(addr);
-    int err, on = 1, only6 = (flags & EVL_TCP_IPV6ONLY) != 0;
+    int err, only6 = (flags & EVL_TCP_IPV6ONLY) != 0;
     if (len == 0 || (flags & ~(unsigned)(EVL_TCP_IPV6ONLY | EVL_TCP_REUSEPORT)) ||
         evl_is_closing(EVLI_HANDLE(tcp)) || (only6 && addr->sa_family != AF_INET6))
         return EVL_EINVAL;
     err = evli_tcp_socket(tcp, addr->sa_family, 0);
     if (err == 0)
-        err = evli_sys_setsockopt(tcp->priv.io.fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof(on));
+        err = evli_sys_reuseaddr(tcp->priv.io.fd);
     if (err == 0 && (flags & EVL_TCP_REUSEPORT))
         err = evli_sys_reuseport(tcp->priv.io.fd);
     if (err == 0 && addr->sa_family == AF_INET6)
@@ -6554,7 +7741,7 @@ EVLOOP_API int evl_inet_ntop(int af, const void *src, char *dst, size_t size) {
     if (af != AF_INET && af != AF_INET6)
         return EVL_EAFNOSUPPORT;
     if (inet_ntop(af, src, text, sizeof(text)) == NULL)
-        return -errno;
+        return EVL_EINVAL;
     if (strlen(text) >= size)
         return EVL_ENOSPC;
     memcpy(dst, text, strlen(text) + 1);
@@ -6579,7 +7766,7 @@ EVLOOP_API int evl_ip6_addr(const char *ip, int port, struct sockaddr_in6 *addr)
     addr->sin6_port = htons((uint16_t)port);
     scope = strchr(ip, '%');
     if (scope != NULL)
-        addr->sin6_scope_id = if_nametoindex(scope + 1);
+        addr->sin6_scope_id = evli_sys_scope_id(scope + 1);
     return evl_inet_pton(AF_INET6, ip, &addr->sin6_addr);
 }
 

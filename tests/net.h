@@ -52,12 +52,36 @@ static inline void net_watch(void) {
 #define NET_TEXT(line) #line
 #define NET_LINE(line) NET_TEXT(line)
 
+/* Set, the loop runs in the thinnest slices there are: a callback, and out again. */
+static inline int *net_slices(void) {
+    static int on;
+    return &on;
+}
+
+/* An iteration that does not sleep, or a slice. */
+static inline int net_turn(evl_loop_t *loop) {
+    return *net_slices() ? evl_run_for(loop, 1) : evl_run(loop, EVL_RUN_NOWAIT);
+}
+
+static inline int net_wait(evl_loop_t *loop) {
+    return *net_slices() ? evl_run_for(loop, 1) : evl_run(loop, EVL_RUN_ONCE);
+}
+
+/* Runs the loop until nothing is left to do. */
+static inline void net_finish(evl_loop_t *loop) {
+    int alive = 1;
+    while (alive) {
+        alive = *net_slices() ? evl_run_for(loop, 1) : evl_run(loop, EVL_RUN_DEFAULT);
+        CHECK_GE(alive, 0);
+    }
+}
+
 /* Runs the loop until `cond` holds. */
 #define NET_UNTIL(loop, cond)                                                                      \
     do {                                                                                           \
         *net_waiting() = __FILE__ ":" NET_LINE(__LINE__) ": " #cond "\n";                          \
         while (!(cond)) {                                                                          \
-            int net_alive = evl_run((loop), EVL_RUN_ONCE);                                         \
+            int net_alive = net_wait(loop);                                                        \
             if (net_alive == 0 && !(cond))                                                         \
                 test_fail(__FILE__, __LINE__, "the loop has nothing left to do before " #cond);    \
         }                                                                                          \
@@ -346,7 +370,7 @@ static inline void net_close_one(evl_handle_t *handle, void *arg) {
 static inline void net_close(net_t *net) {
     *net_waiting() = "the loop to end\n";
     evl_walk(&net->loop, net_close_one, NULL);
-    CHECK_EQ(evl_run(&net->loop, EVL_RUN_DEFAULT), 0);
+    net_finish(&net->loop);
     CHECK_EQ(evl_loop_close(&net->loop), 0);
     CHECK_EQ(test_open_fds(), net->fds);
 }
@@ -502,7 +526,7 @@ static inline size_t net_stuff(evl_tcp_t *tcp) {
 static inline void net_pull(net_t *net, int peer, size_t *got, size_t want) {
     *net_waiting() = "bytes to come out at the raw peer\n";
     while (*got < want) {
-        CHECK_GE(evl_run(&net->loop, EVL_RUN_NOWAIT), 0);
+        CHECK_GE(net_turn(&net->loop), 0);
         if (net_raw_drain(peer, got) != 0)
             CHECK_EQ(*got, want);
     }

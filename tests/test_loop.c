@@ -2343,7 +2343,7 @@ TEST(loop_wait_interrupted_by_signals) {
                 CHECK_EQ(evl_timer_start(&timer, trace_timer, 5, 0), 0);
             test_fault_set(wait_name(), nth, 3, EINTR);
             CHECK_EQ(evl_run(&loop, EVL_RUN_ONCE), 0); /* it goes on sleeping */
-            CHECK_GE(test_fault_hits(wait_name()), 1);
+            CHECK_GE(test_fault_hits(wait_name()), nth == 1 || idle_time);
             CHECK_GE(evl_hrtime() - start, 5 * MS);
             CHECK_TRACE("t");
         }

@@ -125,6 +125,14 @@ TEST(stream_echo_small_buffers) {
     echo(20000, net_alloc_small, NULL);
 }
 
+/* The loop in slices of one callback: no state is lost on the way in and out. */
+TEST(stream_echo_in_slices) {
+    *net_slices() = 1;
+    for (size_t i = 0; i < NET_COUNT(echo_sizes); i++)
+        echo(echo_sizes[i], i % 2 ? NULL : net_alloc, i % 2 ? net_alloc : NULL);
+    echo(3000, net_alloc_small, net_alloc_small);
+}
+
 TEST(stream_echo_32mb_alloc) {
     echo((size_t)(test_slow() ? 2 : 32) << 20, net_alloc, net_alloc);
 }
@@ -1607,7 +1615,7 @@ static void close_in_callback(close_way_t way, int tight) {
     *net_waiting() = "a connection to be closed in its callback\n";
     char bytes[512];
     while (plan.closes == 0) {
-        CHECK_NE(evl_run(&net.loop, EVL_RUN_NOWAIT), 0);
+        CHECK(net_turn(&net.loop) != 0 || plan.closes > 0);
         while (recv(peer, bytes, sizeof(bytes), MSG_DONTWAIT) > 0)
             continue;
     }
@@ -1627,6 +1635,14 @@ static void close_in_callback(close_way_t way, int tight) {
 }
 
 TEST(stream_close_in_callbacks) {
+    for (int way = 0; way < CLOSE_WAYS; way++) {
+        close_in_callback((close_way_t)way, 0);
+        close_in_callback((close_way_t)way, 1);
+    }
+}
+
+TEST(stream_close_in_callbacks_in_slices) {
+    *net_slices() = 1;
     for (int way = 0; way < CLOSE_WAYS; way++) {
         close_in_callback((close_way_t)way, 0);
         close_in_callback((close_way_t)way, 1);
@@ -1708,7 +1724,7 @@ static void queue_on_close(evl_handle_t *handle) {
     CHECK_EQ(queue->tcp.write_queue_size, 0);
 }
 
-TEST(stream_close_with_queued_writes) {
+static void close_with_queue(int how) {
     net_t net;
     queue_t queue;
     net_open(&net);
@@ -1723,6 +1739,13 @@ TEST(stream_close_with_queued_writes) {
     }
     queue.shut.data = &queue;
     CHECK_EQ(evl_shutdown(&queue.shut, net_stream(&queue.tcp), queue_on_shutdown), 0);
+    if (how == 2) { /* with the loop and everything on it; there is no close callback then */
+        CHECK_EQ(evl_loop_destroy(&net.loop, 1000), 0);
+        CHECK_STR(queue.log.text, "a123s");
+        close(peer);
+        CHECK_EQ(test_open_fds(), net.fds);
+        return;
+    }
     evl_close(net_handle(&queue.tcp), queue_on_close);
     evl_close(net_handle(&queue.tcp), NULL); /* a second call does nothing */
     CHECK_EQ(queue.log.length, 0);
@@ -1730,11 +1753,27 @@ TEST(stream_close_with_queued_writes) {
     CHECK_EQ(evl_is_active(net_handle(&queue.tcp)), 0);
     CHECK_EQ(evl_is_readable(net_stream(&queue.tcp)), 0);
     CHECK_EQ(evl_is_writable(net_stream(&queue.tcp)), 0);
-    CHECK_EQ(evl_run(&net.loop, EVL_RUN_DEFAULT), 0);
+    for (size_t length = 0; how == 1 && queue.log.length < 6; length++) {
+        CHECK_LE(queue.log.length, length); /* a slice is one callback at most */
+        evl_run_for(&net.loop, 1);
+    }
+    net_finish(&net.loop);
     CHECK_STR(queue.log.text, "a123sX");
     close(peer);
     net_close(&net);
     CHECK_STR(queue.log.text, "a123sX");
+}
+
+TEST(stream_close_with_queued_writes) {
+    close_with_queue(0);
+}
+
+TEST(stream_close_with_queued_writes_in_slices) {
+    close_with_queue(1);
+}
+
+TEST(stream_destroy_with_queued_writes) {
+    close_with_queue(2);
 }
 
 /* A close callback that is NULL, and a descriptor that is free as soon as evl_close returns. */
@@ -1986,6 +2025,56 @@ TEST(stream_write_without_buffers) {
     net_close(&net);
 }
 
+/* ---- Slices ---------------------------------------------------------------------------------- */
+
+typedef struct {
+    evl_tcp_t tcp[4];
+    evl_write_t reqs[4][5];
+    int callbacks;
+} sliced_t;
+
+static void sliced_on_read(evl_stream_t *stream, ssize_t nread, const evl_buf_t *buf) {
+    (void)nread;
+    (void)buf;
+    ((sliced_t *)stream->data)->callbacks++;
+}
+
+static void sliced_on_write(evl_write_t *req, int status) {
+    CHECK_EQ(status, 0);
+    ((sliced_t *)req->data)->callbacks++;
+}
+
+/* A budget that is spent at once: one callback a call, whatever is ready, and in the end all. */
+TEST(stream_slices_hold_one_callback) {
+    net_t net;
+    sliced_t sliced;
+    int peers[4];
+    net_open(&net);
+    memset(&sliced, 0, sizeof(sliced));
+    evl_buf_t buf = net_buf(0, 10);
+    for (int i = 0; i < 4; i++) {
+        peers[i] = net_half(&net, &sliced.tcp[i]);
+        sliced.tcp[i].data = &sliced;
+        net_raw_write(peers[i], net_bytes(0), 70);
+        for (int w = 0; w < 5; w++) {
+            sliced.reqs[i][w].data = &sliced;
+            CHECK_EQ(
+                evl_write(&sliced.reqs[i][w], net_stream(&sliced.tcp[i]), &buf, 1, sliced_on_write),
+                0);
+        }
+        CHECK_EQ(evl_read_start(net_stream(&sliced.tcp[i]), net_alloc_small, sliced_on_read), 0);
+    }
+    *net_waiting() = "60 slices with a callback each\n";
+    while (sliced.callbacks < 4 * (5 + 10)) {
+        int before = sliced.callbacks;
+        CHECK_NE(evl_run_for(&net.loop, 1), 0);
+        CHECK_LE(sliced.callbacks, before + 1);
+    }
+    for (int i = 0; i < 4; i++)
+        close(peers[i]);
+    net_close(&net);
+}
+
 /* ---- No allocation once warm ----------------------------------------------------------------- */
 
 typedef struct {
@@ -2042,6 +2131,47 @@ TEST(stream_echo_allocates_nothing) {
     NET_UNTIL(&net.loop, rally.rounds == rally.wanted);
     CHECK_EQ(test_alloc_calls(), calls);
     net_close(&net);
+}
+
+/* A round trip on a kept-open connection costs one read, one write and one wait, and the poller is
+ * told of the descriptor once. */
+static void thrifty_on_read(evl_stream_t *stream, ssize_t nread, const evl_buf_t *buf) {
+    rally_t *rally = (rally_t *)stream->data;
+    if (nread > 0)
+        rally->rounds++;
+    rally_on_far_read(stream, nread, buf);
+}
+
+TEST(stream_echo_costs_three_calls) {
+    enum { ROUNDS = 500 };
+    static const char *const names[] = {"recv", "send", "epoll_wait", "poll", "epoll_ctl"};
+    for (int lent = 0; lent < 2; lent++) {
+        net_t net;
+        rally_t rally;
+        char bytes[sizeof(rally.far_bytes)];
+        net_open(&net);
+        memset(&rally, 0, sizeof(rally));
+        int peer = net_half(&net, &rally.far_end);
+        rally.far_end.data = &rally;
+        CHECK_EQ(
+            evl_read_start(net_stream(&rally.far_end), lent ? NULL : net_alloc, thrifty_on_read),
+            0);
+        for (long round = 1; round <= ROUNDS; round++) {
+            if (round == 2) /* the first may do what is done once */
+                for (size_t i = 0; i < NET_COUNT(names); i++)
+                    test_fault_set(names[i], 0, 0, 0);
+            net_raw_write(peer, net_bytes(0), sizeof(bytes));
+            NET_UNTIL(&net.loop, rally.rounds == round);
+            net_raw_read(peer, bytes, sizeof(bytes));
+        }
+        CHECK_EQ(test_fault_calls("recv"), ROUNDS - 1);
+        CHECK_EQ(test_fault_calls("send"), ROUNDS - 1);
+        CHECK_LE(test_fault_calls("epoll_wait") + test_fault_calls("poll"), ROUNDS - 1);
+        CHECK_EQ(test_fault_calls("epoll_ctl"), 0);
+        test_fault_clear();
+        close(peer);
+        net_close(&net);
+    }
 }
 
 #endif /* !EVLOOP_NO_NET */

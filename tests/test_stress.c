@@ -112,7 +112,7 @@ static void buoy_step(net_t *net, buoy_t *buoy) {
 
 TEST(stress_poll_storm) {
     enum { COUNT = 40 };
-    for (uint32_t seed = 1; seed <= 4; seed++) {
+    for (uint32_t seed = 1; seed <= 3; seed++) {
         net_t net;
         buoy_t *buoys = (buoy_t *)calloc(COUNT, sizeof(buoy_t));
         long calls = 0;
@@ -411,7 +411,7 @@ static void storm_settle(net_t *net, end_t *ends, int count) {
             settled = settled && end->ended && end->shut_done;
         }
         if (!settled)
-            CHECK_GE(evl_run(&net->loop, EVL_RUN_NOWAIT), 0);
+            CHECK_GE(net_turn(&net->loop), 0);
     }
     for (int i = 0; i < count; i++)
         if (!ends[i].broken && !ends[i].other->broken)
@@ -428,13 +428,13 @@ static void storm(uint32_t seed, int faults) {
     storm_faults = faults;
     for (int i = 0; i < ENDS; i += 2)
         storm_pair(&net, &ends[i], &ends[i + 1], i % 4 == 0);
-    for (int step = 0; step < (test_slow() ? 1500 : 8000); step++) {
+    for (int step = 0; step < (test_slow() ? 1500 : 5000); step++) {
         int i = (int)net_random(&storm_seed, ENDS) & ~1;
         storm_weather();
         storm_step(&ends[i]);
         storm_step(&ends[i + 1]);
         if (net_random(&storm_seed, 3) == 0)
-            CHECK_GE(evl_run(&net.loop, EVL_RUN_NOWAIT), 0);
+            CHECK_GE(net_turn(&net.loop), 0);
         if (ends[i].closed == 2 && ends[i + 1].closed == 2) {
             bytes += ends[i].got + ends[i + 1].got;
             storm_pair(&net, &ends[i], &ends[i + 1], i % 4 == 0);
@@ -449,7 +449,7 @@ static void storm(uint32_t seed, int faults) {
         bytes += ends[i].got;
         storm_close(&ends[i], 0);
     }
-    CHECK_EQ(evl_run(&net.loop, EVL_RUN_DEFAULT), 0);
+    net_finish(&net.loop);
     for (int i = 0; i < ENDS; i++)
         CHECK_EQ(ends[i].closed, 2);
     CHECK_GT(bytes, 100000);
@@ -463,8 +463,15 @@ TEST(stress_stream_storm) {
 }
 
 TEST(stress_stream_storm_with_faults) {
-    for (uint32_t seed = 1; seed <= 5; seed++)
+    for (uint32_t seed = 1; seed <= 3; seed++)
         storm(seed * 15485863, 1);
+}
+
+/* The same in slices of one callback. */
+TEST(stress_stream_storm_in_slices) {
+    *net_slices() = 1;
+    for (uint32_t seed = 1; seed <= 3; seed++)
+        storm(seed * 32452843, seed == 3);
 }
 
 /* ---- Clients that come and go ---------------------------------------------------------------- */
@@ -777,14 +784,14 @@ static void session_run(session_t *session) {
     session_fail(session, err);
     *net_waiting() = "a session with a fault to end\n";
     while (!session->done && session->error == 0) {
-        int alive = evl_run(&session->loop, EVL_RUN_NOWAIT);
+        int alive = net_turn(&session->loop);
         CHECK_GE(alive, 0);
         session_relay(session);
         CHECK(alive || session->done || session->error != 0); /* not with silence */
     }
     if (session->open) {
         evl_walk(&session->loop, net_close_one, NULL);
-        CHECK_EQ(evl_run(&session->loop, EVL_RUN_DEFAULT), 0);
+        net_finish(&session->loop);
         CHECK_EQ(evl_loop_close(&session->loop), 0);
     }
     close(session->relay_peer);
@@ -880,6 +887,12 @@ TEST(stress_session_with_failing_calls) {
     CHECK_GT(kinds, 15);
     session_healthy();
     free(session);
+}
+
+TEST(stress_session_in_slices) {
+    net_watch();
+    *net_slices() = 1;
+    session_healthy();
 }
 
 /* Every call is interrupted, many times in a row. */
