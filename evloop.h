@@ -162,6 +162,7 @@
      EVLOOP_STATIC           everything static, in this file alone; implies the implementation
      EVLOOP_API              what stands before each declaration, say a dllexport; default `extern`
      EVLOOP_UV_NAMES         libuv's names as well: uv_run, UV_EINVAL, ...
+     EVLOOP_USE_KQUEUE       a kqueue backend where the system has none of its own (libkqueue on Linux)
      EVLOOP_NO_NET           leaves out streams and TCP
      EVLOOP_NO_THREADS       leaves out evl_thread_*, evl_mutex_* and their kin
      EVLOOP_NO_FS, EVLOOP_NO_DNS, EVLOOP_NO_PROCESS, EVLOOP_NO_SIGNAL, EVLOOP_NO_FS_EVENT,
@@ -195,7 +196,16 @@
 #if !defined(_WIN32)
 #include <netinet/in.h>
 #include <pthread.h>
+#include <semaphore.h>
 #include <sys/socket.h>
+#endif
+
+/* Handles are cast to evl_handle_t and evl_stream_t and back; in one file with the implementation the
+ * compiler must be told that they may be the same memory. */
+#if defined(__GNUC__) && !defined(__TINYC__)
+#define EVLI_MAY_ALIAS __attribute__((__may_alias__))
+#else
+#define EVLI_MAY_ALIAS
 #endif
 
 #ifdef __cplusplus
@@ -705,6 +715,7 @@ struct evl_loop_s {
         uint32_t senders;     /* atomic: threads inside a send */
         uint32_t stop;        /* atomic */
         int signal;           /* blocked while asleep; 0: none */
+        uint32_t walks;       /* under way, one within the other */
         uint32_t late_rounds; /* of pending callbacks in this poll phase */
         uint64_t deadline_ns; /* of evl_run_for; 0: none */
         uint64_t callbacks;   /* made while under a deadline */
@@ -754,7 +765,8 @@ EVLOOP_API void *evl_loop_get_data(const evl_loop_t *loop);
 EVLOOP_API void evl_loop_set_data(evl_loop_t *loop, void *data);
 
 /* After fork, in the child, before the loop runs: gives the loop kernel objects of its own and
- * registers every handle again. Errors: EVL_EMFILE, EVL_ENFILE, EVL_ENOMEM; call it again then. */
+ * registers every handle again. A handle whose descriptor is closed by then is told EVL_EBADF.
+ * Errors: EVL_EMFILE, EVL_ENFILE, EVL_ENOMEM (call it again then), EVL_ENOSYS (Windows has no fork). */
 EVLOOP_API int evl_loop_fork(evl_loop_t *loop);
 
 /* Turns the phases. EVL_RUN_DEFAULT: until nothing active is left or evl_stop; EVL_RUN_ONCE: one
@@ -779,7 +791,7 @@ EVLOOP_API int evl_post_stop(evl_loop_t *loop);
 EVLOOP_API int evl_loop_alive(const evl_loop_t *loop);
 
 /* Calls `walk_cb` for every handle, also those that are closing. It may close handles; those that it
- * makes are not visited. A walk inside of it visits only what this one has visited. */
+ * makes are not visited. */
 EVLOOP_API void evl_walk(evl_loop_t *loop, evl_walk_cb walk_cb, void *arg);
 
 /* The cached time in milliseconds and nanoseconds: read when an iteration has polled. */
@@ -790,7 +802,7 @@ EVLOOP_API uint64_t evl_now_ns(const evl_loop_t *loop);
 EVLOOP_API void evl_update_time(evl_loop_t *loop);
 
 /* For embedding in another loop: a descriptor that becomes readable when evl_run has something to
- * do (-1 where the backend has none, as `poll`), and for how many milliseconds that one may sleep
+ * do (-1 where the backend has none, as `poll` and `iocp`), and for how many milliseconds that one may sleep
  * on it (-1: for ever). */
 EVLOOP_API int evl_backend_fd(const evl_loop_t *loop);
 EVLOOP_API int evl_backend_timeout(const evl_loop_t *loop);
@@ -869,7 +881,7 @@ typedef void (*evl_close_cb)(evl_handle_t *handle);
 
 struct evl_handle_s {
     EVLI_HANDLE_FIELDS
-};
+} EVLI_MAY_ALIAS;
 
 /* What every request begins with. */
 #define EVLI_REQ_FIELDS                                                                            \
@@ -879,7 +891,7 @@ struct evl_handle_s {
 
 struct evl_req_s {
     EVLI_REQ_FIELDS
-};
+} EVLI_MAY_ALIAS;
 
 /* Whether the handle does something: a timer runs, a stream reads or listens, an async exists. */
 EVLOOP_API int evl_is_active(const evl_handle_t *handle);
@@ -976,7 +988,7 @@ struct evl_timer_s {
         uint64_t repeat_ns;
         evl_timer_cb cb;
     } priv;
-};
+} EVLI_MAY_ALIAS;
 
 /* Makes a timer, stopped. Returns 0. */
 EVLOOP_API int evl_timer_init(evl_loop_t *loop, evl_timer_t *timer);
@@ -1018,21 +1030,21 @@ struct evl_idle_s {
         evli_link_t link;
         evl_idle_cb cb;
     } priv;
-};
+} EVLI_MAY_ALIAS;
 struct evl_prepare_s {
     EVLI_HANDLE_FIELDS
     struct {
         evli_link_t link;
         evl_prepare_cb cb;
     } priv;
-};
+} EVLI_MAY_ALIAS;
 struct evl_check_s {
     EVLI_HANDLE_FIELDS
     struct {
         evli_link_t link;
         evl_check_cb cb;
     } priv;
-};
+} EVLI_MAY_ALIAS;
 
 /* Make (stopped), start and stop. Starting one that is active changes nothing and returns 0.
  * Errors of start: EVL_EINVAL (cb is NULL, or the handle is closing). */
@@ -1058,7 +1070,7 @@ struct evl_async_s {
         evl_async_cb cb;
         uint32_t state; /* atomic */
     } priv;
-};
+} EVLI_MAY_ALIAS;
 
 /* Makes an async, active from the start: it keeps the loop alive unless unreferenced. `cb` may be
  * NULL: then a send only wakes the loop. Returns 0. */
@@ -1102,19 +1114,19 @@ typedef void (*evl_connection_cb)(evl_stream_t *server, int status);
 struct evl_stream_s {
     EVLI_HANDLE_FIELDS
     EVLI_STREAM_FIELDS
-};
+} EVLI_MAY_ALIAS;
 
 struct evl_connect_s {
     EVLI_REQ_FIELDS
     evl_connect_cb cb;
     evl_stream_t *handle; /* read-only: the stream that connects */
-};
+} EVLI_MAY_ALIAS;
 
 struct evl_shutdown_s {
     EVLI_REQ_FIELDS
     evl_shutdown_cb cb;
     evl_stream_t *handle; /* read-only: the stream that is shut down */
-};
+} EVLI_MAY_ALIAS;
 
 struct evl_write_s {
     EVLI_REQ_FIELDS
@@ -1128,7 +1140,7 @@ struct evl_write_s {
         uint32_t index; /* of the first buffer that is not wholly written */
         evl_buf_t few[4];
     } priv;
-};
+} EVLI_MAY_ALIAS;
 
 /* Starts accepting connections: `cb` is called for each, and evl_accept in it takes it over.
  * `backlog` is the kernel's queue of connections not yet accepted. When descriptors run out, the
@@ -1147,8 +1159,9 @@ EVLOOP_API int evl_accept(evl_stream_t *server, evl_stream_t *client);
 
 /* Starts reading. For each chunk `alloc_cb` gives a buffer (base NULL or len 0: read_cb gets
  * EVL_ENOBUFS) and `read_cb` gets it back with the count that was read; 0 means nothing was there,
- * which is neither error nor end. EVL_EOF: the peer has shut down; other negative values are
- * errors; after either reading has stopped.
+ * which is neither error nor end. EVL_EOF: the peer has shut down; other negative values but
+ * EVL_ENOBUFS and EVL_ETIMEDOUT are errors; after either reading has stopped. A buffer that alloc_cb
+ * gives while it stops the reading does not come back.
  * alloc_cb may be NULL: the loop lends a buffer, valid until read_cb returns.
  * Errors: EVL_EINVAL (read_cb is NULL, closing), EVL_EALREADY (it reads), EVL_ENOTCONN, EVL_ENOMEM
  * (the first lent buffer), what registering with the backend reports. */
@@ -1161,7 +1174,7 @@ EVLOOP_API int evl_read_stop(evl_stream_t *stream);
  * When one fails, those behind it fail with the same error and the stream is writable no more.
  * What can be written without waiting is written at once; the callback never comes before return.
  * Lifetime: the bytes must stay until the callback, the array `bufs` need not.
- * Errors: EVL_EINVAL (no buffers, or over 2 GiB), EVL_EBADF (no socket), EVL_EPIPE (not writable:
+ * Errors: EVL_EINVAL (no buffers, over 1,048,576 of them, or over 2 GiB), EVL_EBADF (no socket), EVL_EPIPE (not writable:
  * not connected, shut down, failed), EVL_ENOBUFS (past the cap of evl_stream_set_watermarks),
  * EVL_ENOMEM. Allocates one block when nbufs > 4. */
 EVLOOP_API int evl_write(evl_write_t *req, evl_stream_t *stream, const evl_buf_t bufs[],
@@ -1172,7 +1185,8 @@ EVLOOP_API int evl_write(evl_write_t *req, evl_stream_t *stream, const evl_buf_t
 EVLOOP_API int evl_write2(evl_write_t *req, evl_stream_t *stream, const evl_buf_t bufs[],
                           unsigned int nbufs, evl_stream_t *send_handle, evl_write_cb cb);
 
-/* Writes what can be written without waiting or queueing. Returns the number of bytes.
+/* Writes what can be written without waiting (unless the stream is set to block) or queueing. Returns
+ * the number of bytes.
  * Errors: those of evl_write, and EVL_EAGAIN: nothing can be written now, or writes are queued. */
 EVLOOP_API int evl_try_write(evl_stream_t *stream, const evl_buf_t bufs[], unsigned int nbufs);
 EVLOOP_API int evl_try_write2(evl_stream_t *stream, const evl_buf_t bufs[], unsigned int nbufs,
@@ -1187,7 +1201,7 @@ EVLOOP_API int evl_is_readable(const evl_stream_t *stream);
 EVLOOP_API int evl_is_writable(const evl_stream_t *stream);
 
 /* Makes writes block the thread until the kernel has taken all (1), or not (0). Reads never block.
- * Errors: EVL_EBADF (no socket). */
+ * Errors: EVL_EBADF (no socket), EVL_EINVAL (a listener). */
 EVLOOP_API int evl_stream_set_blocking(evl_stream_t *stream, int blocking);
 
 /* The field write_queue_size. */
@@ -1198,7 +1212,7 @@ typedef void (*evl_flow_cb)(evl_stream_t *stream, evl_flow_t flow);
 
 /* Watches the bytes in the write queue: `cb` (which may be NULL) gets EVL_FLOW_PAUSE once when a
  * write leaves at least `high` of them, and after that EVL_FLOW_RESUME once when at most `low` are
- * left. A write that would take the queue past `max` is refused with EVL_ENOBUFS; 0: no cap.
+ * left; with `high` 0 never. A write that would take the queue past `max` is refused with EVL_ENOBUFS; 0: no cap.
  * Errors: EVL_EINVAL unless low <= high, and high <= max where max is not 0; EVL_ENOMEM.
  * Allocates at the first call of a set_ function for the stream. */
 EVLOOP_API int evl_stream_set_watermarks(evl_stream_t *stream, size_t low, size_t high, size_t max,
@@ -1227,14 +1241,16 @@ struct evl_pump_s {
         char *rest; /* what `to` did not take at once */
         size_t length;
     } priv;
-};
+} EVLI_MAY_ALIAS;
 
 /* Copies from one stream to another until `from` ends, reading only as fast as `to` can write;
  * then cb(req, 0). `to` is left open. cb gets the error of a read or a write that fails, and
  * EVL_ECANCELED when either stream is closed (bytes read by then are still written if `to` lives).
  * Meanwhile `from` must not be read by other means.
- * Errors: EVL_EINVAL (from == to, different loops, cb is NULL), those of evl_read_start. Allocates
- * one block of 64 KiB when `to` is slower than `from`. */
+ * The cap of evl_stream_set_watermarks does not apply to it: it has one block under way at most.
+ * Errors: EVL_EINVAL (from == to, different loops, cb is NULL), EVL_EPIPE (`to` is not writable),
+ * EVL_EALREADY (`from` is pumped or read), EVL_EBUSY (another pump writes to `to`), EVL_ENOMEM, those
+ * of evl_read_start. Allocates one block of 64 KiB when `to` is slower than `from`. */
 EVLOOP_API int evl_pump(evl_pump_t *req, evl_stream_t *from, evl_stream_t *to, evl_pump_cb cb);
 
 /* ==== [SECTION] TCP ==== */
@@ -1242,7 +1258,7 @@ EVLOOP_API int evl_pump(evl_pump_t *req, evl_stream_t *from, evl_stream_t *to, e
 struct evl_tcp_s {
     EVLI_HANDLE_FIELDS
     EVLI_STREAM_FIELDS
-};
+} EVLI_MAY_ALIAS;
 
 enum evl_tcp_flags {
     EVL_TCP_IPV6ONLY = 1, /* an IPv6 socket takes no IPv4 connections */
@@ -1324,7 +1340,7 @@ struct evl_poll_s {
         evli_io_t io;
         evl_poll_cb cb;
     } priv;
-};
+} EVLI_MAY_ALIAS;
 
 /* Makes a poll handle for a descriptor or socket and sets that to nonblocking.
  * Errors: EVL_EEXIST (the loop watches it already), EVL_EBADF, EVL_EPERM (a regular file). */
@@ -1385,15 +1401,16 @@ typedef struct {
     evl_mutex_t mutex;
     evl_cond_t cond;
     unsigned int readers; /* inside */
-    unsigned int waiting; /* writers that wait; readers let them go first */
     unsigned int writer;  /* 1: inside */
 } evl_rwlock_t;
 
-typedef struct {
-    evl_mutex_t mutex;
-    evl_cond_t cond;
-    unsigned int value;
-} evl_sem_t;
+#if defined(_WIN32)
+typedef void *evl_sem_t;
+#elif defined(__APPLE__)
+typedef unsigned int evl_sem_t; /* a Mach port */
+#else
+typedef sem_t evl_sem_t;
+#endif
 
 typedef struct {
     evl_mutex_t mutex;
@@ -1408,7 +1425,8 @@ typedef enum {
 } evl_thread_create_flags;
 typedef struct evl_thread_options_s {
     unsigned int flags;
-    size_t stack_size; /* bytes, with EVL_THREAD_HAS_STACK_SIZE; rounded up to whole pages */
+    size_t
+        stack_size; /* bytes, with EVL_THREAD_HAS_STACK_SIZE, rounded up; 0: as the main thread's */
 } evl_thread_options_t;
 
 /* Threads. Errors: EVL_EAGAIN (the system has none left), EVL_ENOMEM. Thread: any. */
@@ -1428,7 +1446,7 @@ EVLOOP_API void evl_mutex_lock(evl_mutex_t *mutex);
 EVLOOP_API int evl_mutex_trylock(evl_mutex_t *mutex);
 EVLOOP_API void evl_mutex_unlock(evl_mutex_t *mutex);
 
-/* Many readers or one writer. Thread: any. */
+/* Many readers or one writer; readers do not wait for waiting writers. Thread: any. */
 EVLOOP_API int evl_rwlock_init(evl_rwlock_t *rwlock);
 EVLOOP_API void evl_rwlock_destroy(evl_rwlock_t *rwlock);
 EVLOOP_API void evl_rwlock_rdlock(evl_rwlock_t *rwlock);
@@ -1447,7 +1465,8 @@ EVLOOP_API void evl_cond_broadcast(evl_cond_t *cond);
 EVLOOP_API void evl_cond_wait(evl_cond_t *cond, evl_mutex_t *mutex);
 EVLOOP_API int evl_cond_timedwait(evl_cond_t *cond, evl_mutex_t *mutex, uint64_t timeout_ns);
 
-/* A counter to wait on. trywait returns EVL_EAGAIN when it is 0. Thread: any. */
+/* A counter to wait on. trywait returns EVL_EAGAIN when it is 0. Thread: any; post also from signal
+ * handlers. */
 EVLOOP_API int evl_sem_init(evl_sem_t *sem, unsigned int value);
 EVLOOP_API void evl_sem_destroy(evl_sem_t *sem);
 EVLOOP_API void evl_sem_post(evl_sem_t *sem);
@@ -1542,6 +1561,7 @@ EVLOOP_API void evl_key_set(evl_key_t *key, void *value);
 #include <sched.h>
 #include <signal.h>
 #include <sys/ioctl.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/time.h>
 #include <sys/uio.h>
@@ -1555,6 +1575,9 @@ EVLOOP_API void evl_key_set(evl_key_t *key, void *value);
 #endif
 #if EVLI_HAVE_KQUEUE
 #include <sys/event.h>
+#endif
+#if defined(__APPLE__)
+#include <mach/mach.h>
 #endif
 
 #if defined(__GLIBC__) && !defined(__USE_GNU)
@@ -2299,7 +2322,7 @@ static int64_t evli_sys_recv(evl_os_sock_t fd, char *base, size_t len) {
     int fault;
     do {
         fault = EVLOOP_FAULT("recv");
-        n = fault ? evli_fail(fault) : recv(fd, base, EVLOOP_SHORT("recv", len), MSG_DONTWAIT);
+        n = fault ? evli_fail(fault) : recv(fd, base, len, MSG_DONTWAIT);
     } while (n < 0 && errno == EINTR);
     return n < 0 ? -errno : n;
 }
@@ -2460,6 +2483,14 @@ static int evli_sys_reuseaddr(evl_os_sock_t fd) {
     return evli_sys_setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof(on));
 }
 
+/* Gives up connecting. */
+static void evli_sys_disconnect(evl_os_sock_t fd) {
+    struct sockaddr none;
+    memset(&none, 0, sizeof(none));
+    none.sa_family = AF_UNSPEC;
+    connect(fd, &none, sizeof(none));
+}
+
 /* How a connect has ended: 0, an error, or EVL_EALREADY while it has not. */
 static int evli_sys_connect_result(evl_os_sock_t fd) {
     int error = 0, err = evli_sys_getsockopt(fd, SOL_SOCKET, SO_ERROR, &error);
@@ -2487,8 +2518,6 @@ static int evli_sys_block_signal(int signum) {
 static int evli_sys_keepalive(evl_os_sock_t fd, int on, unsigned int idle, unsigned int intvl,
                               unsigned int cnt) {
     int idle_s = (int)idle, intvl_s = (int)intvl, probes = (int)cnt, err;
-    if (on && (idle < 1 || intvl < 1 || cnt < 1))
-        return EVL_EINVAL;
     err = evli_sys_setsockopt(fd, SOL_SOCKET, SO_KEEPALIVE, &on, sizeof(on));
     if (err != 0 || !on)
         return err;
@@ -2505,8 +2534,6 @@ static int evli_sys_keepalive(evl_os_sock_t fd, int on, unsigned int idle, unsig
 /* OpenBSD sets the times for the whole system. */
 static int evli_sys_keepalive(evl_os_sock_t fd, int on, unsigned int idle, unsigned int intvl,
                               unsigned int cnt) {
-    if (on && (idle < 1 || intvl < 1 || cnt < 1))
-        return EVL_EINVAL;
     return evli_sys_setsockopt(fd, SOL_SOCKET, SO_KEEPALIVE, &on, sizeof(on));
 }
 
@@ -2833,6 +2860,11 @@ static int evli_sys_connect(evl_os_sock_t sock, const struct sockaddr *addr, soc
     return r == 0 || WSAGetLastError() == WSAEWOULDBLOCK ? 0 : evli_wsa_error();
 }
 
+/* Windows gives up only with the socket: a second connect is refused there. */
+static void evli_sys_disconnect(evl_os_sock_t sock) {
+    (void)sock;
+}
+
 static int evli_sys_connect_result(evl_os_sock_t sock) {
     int error = 0, err = evli_sys_getsockopt(sock, SOL_SOCKET, SO_ERROR, &error);
     return err != 0 ? err : evl_translate_sys_error(error);
@@ -2868,8 +2900,6 @@ static int evli_sys_keepalive(evl_os_sock_t sock, int on, unsigned int idle, uns
                               unsigned int cnt) {
     struct tcp_keepalive values;
     DWORD unused;
-    if (on && (idle < 1 || intvl < 1 || cnt < 1))
-        return EVL_EINVAL;
     values.onoff = on ? 1 : 0;
     values.keepalivetime = idle * 1000;
     values.keepaliveinterval = intvl * 1000;
@@ -3028,6 +3058,11 @@ EVLOOP_API int evl_thread_create(evl_thread_t *thread, evl_thread_cb entry, void
 static size_t evli_thread_stack_size(size_t size) {
     size_t page = (size_t)sysconf(_SC_PAGESIZE);
     size_t least = (size_t)PTHREAD_STACK_MIN;
+    struct rlimit limit;
+    if (size == 0) /* what the main thread has: musl, for one, gives others little */
+        size = getrlimit(RLIMIT_STACK, &limit) == 0 && limit.rlim_cur != RLIM_INFINITY
+                   ? (size_t)limit.rlim_cur
+                   : (size_t)8 << 20;
     size = (size + page - 1) & ~(page - 1);
     return size < least ? least : size;
 }
@@ -3046,8 +3081,8 @@ EVLOOP_API int evl_thread_create_ex(evl_thread_t *thread, const evl_thread_optio
     start->arg = arg;
     err = pthread_attr_init(&attr);
     if (err == 0) {
-        if ((options->flags & EVL_THREAD_HAS_STACK_SIZE) && options->stack_size > 0)
-            err = pthread_attr_setstacksize(&attr, evli_thread_stack_size(options->stack_size));
+        size_t stack = options->flags & EVL_THREAD_HAS_STACK_SIZE ? options->stack_size : 0;
+        err = pthread_attr_setstacksize(&attr, evli_thread_stack_size(stack));
         if (err == 0)
             err = pthread_create(thread, &attr, evli_thread_main, start);
         pthread_attr_destroy(&attr);
@@ -3182,6 +3217,64 @@ EVLOOP_API void *evl_key_get(evl_key_t *key) {
 EVLOOP_API void evl_key_set(evl_key_t *key, void *value) {
     pthread_setspecific(*key, value);
 }
+
+#if defined(__APPLE__)
+
+/* Unnamed POSIX semaphores are missing there. */
+EVLOOP_API int evl_sem_init(evl_sem_t *sem, unsigned int value) {
+    return semaphore_create(mach_task_self(), sem, SYNC_POLICY_FIFO, (int)value) == KERN_SUCCESS
+               ? 0
+               : (int)EVL_ENOMEM;
+}
+
+EVLOOP_API void evl_sem_destroy(evl_sem_t *sem) {
+    semaphore_destroy(mach_task_self(), *sem);
+}
+
+EVLOOP_API void evl_sem_post(evl_sem_t *sem) {
+    semaphore_signal(*sem);
+}
+
+EVLOOP_API void evl_sem_wait(evl_sem_t *sem) {
+    while (semaphore_wait(*sem) == KERN_ABORTED) {}
+}
+
+EVLOOP_API int evl_sem_trywait(evl_sem_t *sem) {
+    mach_timespec_t none = {0, 0};
+    kern_return_t r;
+    do {
+        r = semaphore_timedwait(*sem, none);
+    } while (r == KERN_ABORTED);
+    return r == KERN_SUCCESS ? 0 : (int)EVL_EAGAIN;
+}
+
+#else
+
+EVLOOP_API int evl_sem_init(evl_sem_t *sem, unsigned int value) {
+    return sem_init(sem, 0, value) == 0 ? 0 : -errno;
+}
+
+EVLOOP_API void evl_sem_destroy(evl_sem_t *sem) {
+    sem_destroy(sem);
+}
+
+EVLOOP_API void evl_sem_post(evl_sem_t *sem) {
+    sem_post(sem);
+}
+
+EVLOOP_API void evl_sem_wait(evl_sem_t *sem) {
+    while (sem_wait(sem) != 0 && errno == EINTR) {}
+}
+
+EVLOOP_API int evl_sem_trywait(evl_sem_t *sem) {
+    int r;
+    do {
+        r = sem_trywait(sem);
+    } while (r != 0 && errno == EINTR);
+    return r == 0 ? 0 : -errno;
+}
+
+#endif
 
 #endif /* !_WIN32 && !EVLOOP_NO_THREADS */
 
@@ -3364,6 +3457,27 @@ EVLOOP_API void evl_key_set(evl_key_t *key, void *value) {
     TlsSetValue(key->index, value);
 }
 
+EVLOOP_API int evl_sem_init(evl_sem_t *sem, unsigned int value) {
+    *sem = CreateSemaphoreW(NULL, (LONG)value, LONG_MAX, NULL);
+    return *sem == NULL ? evli_win_error() : 0;
+}
+
+EVLOOP_API void evl_sem_destroy(evl_sem_t *sem) {
+    CloseHandle(*sem);
+}
+
+EVLOOP_API void evl_sem_post(evl_sem_t *sem) {
+    ReleaseSemaphore(*sem, 1, NULL);
+}
+
+EVLOOP_API void evl_sem_wait(evl_sem_t *sem) {
+    WaitForSingleObject(*sem, INFINITE);
+}
+
+EVLOOP_API int evl_sem_trywait(evl_sem_t *sem) {
+    return WaitForSingleObject(*sem, 0) == WAIT_OBJECT_0 ? 0 : (int)EVL_EAGAIN;
+}
+
 #endif /* _WIN32 && !EVLOOP_NO_THREADS */
 
 /* ==== [SECTION] Threads everywhere ==== */
@@ -3387,7 +3501,7 @@ static void evli_monitor_destroy(evl_mutex_t *mutex, evl_cond_t *cond) {
 }
 
 EVLOOP_API int evl_rwlock_init(evl_rwlock_t *rwlock) {
-    rwlock->readers = rwlock->waiting = rwlock->writer = 0;
+    rwlock->readers = rwlock->writer = 0;
     return evli_monitor_init(&rwlock->mutex, &rwlock->cond);
 }
 
@@ -3397,7 +3511,7 @@ EVLOOP_API void evl_rwlock_destroy(evl_rwlock_t *rwlock) {
 
 EVLOOP_API void evl_rwlock_rdlock(evl_rwlock_t *rwlock) {
     evl_mutex_lock(&rwlock->mutex);
-    while (rwlock->writer || rwlock->waiting > 0)
+    while (rwlock->writer)
         evl_cond_wait(&rwlock->cond, &rwlock->mutex);
     rwlock->readers++;
     evl_mutex_unlock(&rwlock->mutex);
@@ -3406,7 +3520,7 @@ EVLOOP_API void evl_rwlock_rdlock(evl_rwlock_t *rwlock) {
 EVLOOP_API int evl_rwlock_tryrdlock(evl_rwlock_t *rwlock) {
     int busy;
     evl_mutex_lock(&rwlock->mutex);
-    busy = rwlock->writer || rwlock->waiting > 0;
+    busy = rwlock->writer != 0;
     rwlock->readers += busy ? 0 : 1;
     evl_mutex_unlock(&rwlock->mutex);
     return busy ? EVL_EBUSY : 0;
@@ -3421,10 +3535,8 @@ EVLOOP_API void evl_rwlock_rdunlock(evl_rwlock_t *rwlock) {
 
 EVLOOP_API void evl_rwlock_wrlock(evl_rwlock_t *rwlock) {
     evl_mutex_lock(&rwlock->mutex);
-    rwlock->waiting++;
     while (rwlock->writer || rwlock->readers > 0)
         evl_cond_wait(&rwlock->cond, &rwlock->mutex);
-    rwlock->waiting--;
     rwlock->writer = 1;
     evl_mutex_unlock(&rwlock->mutex);
 }
@@ -3444,39 +3556,6 @@ EVLOOP_API void evl_rwlock_wrunlock(evl_rwlock_t *rwlock) {
     rwlock->writer = 0;
     evl_cond_broadcast(&rwlock->cond);
     evl_mutex_unlock(&rwlock->mutex);
-}
-
-EVLOOP_API int evl_sem_init(evl_sem_t *sem, unsigned int value) {
-    sem->value = value;
-    return evli_monitor_init(&sem->mutex, &sem->cond);
-}
-
-EVLOOP_API void evl_sem_destroy(evl_sem_t *sem) {
-    evli_monitor_destroy(&sem->mutex, &sem->cond);
-}
-
-EVLOOP_API void evl_sem_post(evl_sem_t *sem) {
-    evl_mutex_lock(&sem->mutex);
-    sem->value++;
-    evl_cond_signal(&sem->cond); /* under the lock: the waiter may destroy it right after */
-    evl_mutex_unlock(&sem->mutex);
-}
-
-EVLOOP_API void evl_sem_wait(evl_sem_t *sem) {
-    evl_mutex_lock(&sem->mutex);
-    while (sem->value == 0)
-        evl_cond_wait(&sem->cond, &sem->mutex);
-    sem->value--;
-    evl_mutex_unlock(&sem->mutex);
-}
-
-EVLOOP_API int evl_sem_trywait(evl_sem_t *sem) {
-    int none;
-    evl_mutex_lock(&sem->mutex);
-    none = sem->value == 0;
-    sem->value -= none ? 0 : 1;
-    evl_mutex_unlock(&sem->mutex);
-    return none ? EVL_EAGAIN : 0;
 }
 
 EVLOOP_API int evl_barrier_init(evl_barrier_t *barrier, unsigned int count) {
@@ -3620,11 +3699,16 @@ static int evli_ready_accept(evl_loop_t *loop, evli_io_t *io, evl_os_sock_t *soc
     return evli_sys_accept(io->fd, sock);
 }
 
+/* A short read means that the kernel is empty, which saves asking; but not when the end has been
+ * announced, nor once there has been urgent data: reads stop at its mark. */
 static int64_t evli_ready_recv(evl_loop_t *loop, evli_io_t *io, evl_buf_t *buf, size_t room,
                                int lent) {
+    int64_t n = evli_sys_recv(io->fd, buf->base, room);
     (void)loop;
     (void)lent;
-    return evli_sys_recv(io->fd, buf->base, room);
+    if (n > 0 && (size_t)n < room && !(io->ready & (EVLI_HUP | EVLI_PRI)))
+        io->ready &= (uint8_t)~EVLI_IN;
+    return n;
 }
 
 static int64_t evli_ready_send(evl_loop_t *loop, evli_io_t *io, const evl_buf_t *bufs, size_t nbufs,
@@ -3641,6 +3725,8 @@ static void evli_io_init(evli_io_t *io, int kind, evl_os_sock_t fd) {
 
 /* Takes down what the kernel reported, and has the io run if somebody waits for it. */
 static void evli_io_event(evl_loop_t *loop, evli_io_t *io, unsigned bits) {
+    if (io->kind == EVLI_IO_POLL)
+        bits &= io->want | EVLI_ERR;
     io->ready |= (uint8_t)bits;
     if ((io->ready & (io->want | EVLI_ERR)) && io->want != 0 && io->link.next == NULL)
         evli_list_push(&loop->priv.ready, &io->link);
@@ -3790,6 +3876,7 @@ typedef struct {
     int wakefd; /* an eventfd, edge-triggered and never read: a write is an edge */
     uint32_t generation;
     uint32_t stale; /* events for nobody since the set was built */
+    int lent;       /* somebody may wait for epfd itself: it must stay */
     evli_table_t table;
     evli_epoll_event_t events[EVLI_EPOLL_BATCH];
 } evli_epoll_t;
@@ -3996,7 +4083,7 @@ static void evli_epoll_rebuild(evli_epoll_t *poller) {
 static int evli_epoll_wait(evl_loop_t *loop, uint64_t timeout_ns) {
     evli_epoll_t *poller = evli_epoll_of(loop);
     int i, n;
-    if (poller->stale >= EVLI_EPOLL_STALE)
+    if (poller->stale >= EVLI_EPOLL_STALE && !poller->lent)
         evli_epoll_rebuild(poller);
     n = evli_epoll_wait_once(loop, poller, timeout_ns);
     if (n < 0)
@@ -4028,6 +4115,7 @@ static void evli_epoll_wake(evl_loop_t *loop) {
 }
 
 static int evli_epoll_fd(const evl_loop_t *loop) {
+    evli_epoll_of(loop)->lent = 1;
     return evli_epoll_of(loop)->epfd;
 }
 
@@ -4772,6 +4860,7 @@ static int evli_iocp_wait(evl_loop_t *loop, uint64_t timeout_ns) {
     evli_iocp_t *poller = evli_iocp_of(loop);
     uint64_t ms = timeout_ns / EVLI_NS_PER_MS + (timeout_ns % EVLI_NS_PER_MS != 0);
     DWORD timeout = timeout_ns == EVLI_NEVER ? INFINITE : ms >= INFINITE ? INFINITE - 1 : (DWORD)ms;
+    uint64_t end = evli_add_ns(evli_sys_clock(), timeout_ns);
     int fault = EVLOOP_FAULT("iocp_wait");
     ULONG i, n = 0;
     if (fault)
@@ -4780,8 +4869,11 @@ static int evli_iocp_wait(evl_loop_t *loop, uint64_t timeout_ns) {
     if (!evli_list_empty(&loop->priv.ready))
         timeout = 0;
     if (!GetQueuedCompletionStatusEx(poller->port, poller->entries, EVLI_IOCP_BATCH, &n, timeout,
-                                     FALSE))
-        return GetLastError() == WAIT_TIMEOUT ? 0 : evli_win_error();
+                                     FALSE)) {
+        if (GetLastError() != WAIT_TIMEOUT)
+            return evli_win_error();
+        return timeout != 0 && evli_sys_clock() < end ? (int)EVL_EINTR : 0; /* it was early */
+    }
     for (i = 0; i < n; i++)
         if (poller->entries[i].lpOverlapped != NULL) /* else a wake-up */
             evli_afd_ended(loop, poller, (evli_afd_op_t *)(void *)poller->entries[i].lpOverlapped);
@@ -5070,8 +5162,7 @@ enum {
     EVLI_H_CLOSING = 0x04,
     EVLI_H_CLOSED = 0x08,
     EVLI_H_INTERNAL = 0x10,
-    EVLI_H_UNSEEN = 0x20, /* evl_walk has yet to visit it */
-    EVLI_H_BOUND = 0x40,
+    EVLI_H_CONNECTED = 0x40,
     EVLI_H_READABLE = 0x80,
     EVLI_H_WRITABLE = 0x100,
     EVLI_H_LISTENING = 0x200,
@@ -5277,6 +5368,8 @@ static int evli_run_watchers(evl_loop_t *loop, int kind) {
     return 1;
 }
 
+enum { EVLI_ASYNC_SENT = 1, EVLI_ASYNC_CLOSED = 2 };
+
 /* Takes what was sent over to the end of what was taken before. */
 static void evli_async_take(evl_loop_t *loop) {
     evli_node_t **end = &loop->priv.async_taken;
@@ -5471,12 +5564,12 @@ static int evli_poll_phase(evl_loop_t *loop, int may_sleep) {
         timeout_ns = may_sleep ? evli_timeout_ns(loop) : 0;
         if (timeout_ns > 0 && (loop->priv.flags & EVLI_L_IDLE_TIME)) {
             n = evli_wait(loop, 0); /* what is there already is no time asleep */
-            if (n != 0)
+            if (n != 0 && n != EVL_EINTR)
                 break;
         }
         n = evli_wait(loop, timeout_ns);
     } while (n == EVL_EINTR && timeout_ns > 0);
-    return n == EVL_EINTR ? 0 : n;
+    return n < 0 && n != EVL_EINTR ? n : 0;
 }
 
 /* Runs a phase, unless a halted iteration is past it, and leaves evli_iterate when the loop is halted:
@@ -5779,27 +5872,53 @@ EVLOOP_API void evl_loop_set_data(evl_loop_t *loop, void *data) {
     loop->data = data;
 }
 
-EVLOOP_API int evl_loop_fork(evl_loop_t *loop) {
+/* What other threads of the parent were just about to send does not come in the child, where they do
+ * not exist; what they had sent does. */
+static void evli_fork_sends(evl_loop_t *loop) {
     evli_link_t *link;
-    int err = loop->priv.backend->fork(loop);
-    if (err != 0)
-        return err;
+    evli_node_t *node;
+    evli_store(&loop->priv.senders, 0);
+    evli_store(&loop->priv.awake, 0);
     for (link = loop->priv.handles.next; link != &loop->priv.handles; link = link->next) {
         evl_handle_t *handle = EVLI_OF(link, evl_handle_t, link);
-        const evli_handle_type_t *type = evli_handle_type_of(handle->type);
-        evli_io_t *io = type->io != NULL ? type->io(handle) : NULL;
-        uint8_t armed = io != NULL ? io->armed : 0;
-        if (armed == 0)
-            continue;
-        io->armed = 0;
-        if (io->want != 0)
-            err = loop->priv.backend->watch(loop, io);
-        if (err != 0) {
-            io->armed = armed; /* for the next try */
-            return err;
-        }
+        if (handle->type == EVL_ASYNC)
+            evli_store(&((evl_async_t *)handle)->priv.state, 0);
     }
-    return 0;
+    evli_async_take(loop);
+    for (node = loop->priv.async_taken; node != NULL; node = node->next)
+        evli_store(&EVLI_OF(node, evl_async_t, priv.node)->priv.state, EVLI_ASYNC_SENT);
+    for (node = loop->priv.async_batch; node != NULL; node = node->next)
+        evli_store(&EVLI_OF(node, evl_async_t, priv.node)->priv.state, EVLI_ASYNC_SENT);
+}
+
+/* The io of a handle, or NULL. */
+static evli_io_t *evli_handle_io(evl_handle_t *handle) {
+    const evli_handle_type_t *type = evli_handle_type_of(handle->type);
+    return type->io != NULL ? type->io(handle) : NULL;
+}
+
+EVLOOP_API int evl_loop_fork(evl_loop_t *loop) {
+    evli_link_t *link;
+    int first_err = 0, err = loop->priv.backend->fork(loop);
+    if (err != 0)
+        return err;
+    evli_fork_sends(loop);
+    for (link = loop->priv.handles.next; link != &loop->priv.handles; link = link->next) {
+        evli_io_t *io = evli_handle_io(EVLI_OF(link, evl_handle_t, link));
+        if (io != NULL)
+            io->armed = 0;
+    }
+    for (link = loop->priv.handles.next; link != &loop->priv.handles; link = link->next) {
+        evli_io_t *io = evli_handle_io(EVLI_OF(link, evl_handle_t, link));
+        if (io == NULL || io->want == 0)
+            continue;
+        err = loop->priv.backend->watch(loop, io);
+        if (err == EVL_EBADF || err == EVL_EPERM) /* closed by its owner: it is told so */
+            evli_io_event(loop, io, EVLI_ALL | EVLI_ERR);
+        else if (err != 0 && first_err == 0)
+            first_err = err;
+    }
+    return first_err;
 }
 
 /* ==== [SECTION] Handle functions ==== */
@@ -5841,6 +5960,9 @@ EVLOOP_API int evl_is_closing(const evl_handle_t *handle) {
 
 /* Nothing holds the closing handle any more: the next closing phase finishes it. */
 static void evli_handle_released(evl_handle_t *handle) {
+    if (handle->flags & EVLI_H_HELD)
+        handle->loop->priv.active_reqs--;
+    handle->flags &= ~(uint32_t)EVLI_H_HELD;
     evli_list_remove(&handle->link);
     evli_list_push_front(&handle->loop->priv.closing, &handle->link);
 }
@@ -5852,7 +5974,9 @@ EVLOOP_API void evl_close(evl_handle_t *handle, evl_close_cb close_cb) {
     handle->close_cb = close_cb;
     evli_handle_type_of(handle->type)->close(handle);
     evli_handle_stop(handle);
-    if (!(handle->flags & EVLI_H_HELD))
+    if (handle->flags & EVLI_H_HELD)
+        handle->loop->priv.active_reqs++; /* the loop must live to see it released */
+    else
         evli_handle_released(handle);
 }
 
@@ -5876,39 +6000,51 @@ EVLOOP_API int evl_has_ref(const evl_handle_t *handle) {
     return (handle->flags & EVLI_H_REF) != 0;
 }
 
-/* Visits each handle of a list that is marked, and puts it at the end of `list` again. */
-static int evli_walk_list(evli_link_t *list, evl_walk_cb walk_cb, void *arg) {
-    evli_link_t rest;
+/* The mark of a walk: that the handle is yet to be visited. Walks within walks have marks of their
+ * own, up to eight deep. */
+#define EVLI_H_UNSEEN(depth) (0x1000000u << ((depth)&7u))
+
+static void evli_walk_mark(evli_link_t *list, uint32_t mark) {
+    evli_link_t *link;
+    for (link = list->next; link != list; link = link->next) {
+        evl_handle_t *handle = EVLI_OF(link, evl_handle_t, link);
+        if (handle->type != EVL_UNKNOWN_HANDLE)
+            handle->flags |= mark;
+    }
+}
+
+/* Visits each handle of a list that is marked. A cursor stands in the list meanwhile, as a handle of
+ * no type, which all others who run through it pass over. */
+static int evli_walk_list(evli_link_t *list, uint32_t mark, evl_walk_cb walk_cb, void *arg) {
+    evl_handle_t cursor;
     int visited = 0;
-    evli_list_init(&rest);
-    evli_list_splice(&rest, list);
-    while (!evli_list_empty(&rest)) {
-        evl_handle_t *handle = EVLI_OF(evli_list_pop(&rest), evl_handle_t, link);
-        evli_list_push(list, &handle->link);
-        if (!(handle->flags & EVLI_H_UNSEEN))
+    memset(&cursor, 0, sizeof(cursor));
+    evli_list_push_front(list, &cursor.link);
+    while (cursor.link.next != list) {
+        evl_handle_t *handle = EVLI_OF(cursor.link.next, evl_handle_t, link);
+        evli_list_remove(&cursor.link);
+        evli_list_insert_before(handle->link.next, &cursor.link);
+        if (!(handle->flags & mark))
             continue;
-        handle->flags &= ~(uint32_t)EVLI_H_UNSEEN;
+        handle->flags &= ~mark;
         visited++;
         walk_cb(handle, arg);
     }
+    evli_list_remove(&cursor.link);
     return visited;
 }
 
-static void evli_walk_mark(evli_link_t *list) {
-    evli_link_t *link;
-    for (link = list->next; link != list; link = link->next)
-        EVLI_OF(link, evl_handle_t, link)->flags |= EVLI_H_UNSEEN;
-}
-
-/* A handle that the callback closes moves from one list to another: hence the marks, and the second
- * look. Handles that it makes are not marked, and not visited. */
+/* A handle that the callback closes moves to another list: hence the marks, and the repeated look
+ * there. Handles that it makes are not marked, and not visited. */
 EVLOOP_API void evl_walk(evl_loop_t *loop, evl_walk_cb walk_cb, void *arg) {
-    evli_walk_mark(&loop->priv.handles);
-    evli_walk_mark(&loop->priv.closing);
-    evli_walk_mark(&loop->priv.closing_batch);
-    evli_walk_list(&loop->priv.closing_batch, walk_cb, arg);
-    evli_walk_list(&loop->priv.handles, walk_cb, arg);
-    while (evli_walk_list(&loop->priv.closing, walk_cb, arg) > 0) {}
+    uint32_t mark = EVLI_H_UNSEEN(loop->priv.walks++);
+    evli_walk_mark(&loop->priv.handles, mark);
+    evli_walk_mark(&loop->priv.closing_batch, mark);
+    evli_walk_mark(&loop->priv.closing, mark);
+    evli_walk_list(&loop->priv.handles, mark, walk_cb, arg);
+    evli_walk_list(&loop->priv.closing_batch, mark, walk_cb, arg);
+    while (evli_walk_list(&loop->priv.closing, mark, walk_cb, arg) > 0) {}
+    loop->priv.walks--;
 }
 
 static const char *const evli_handle_names[] = {
@@ -5988,7 +6124,7 @@ static void evli_print_list(const evli_link_t *list, FILE *stream, int only_acti
     const evli_link_t *link;
     for (link = list->next; link != list; link = link->next) {
         const evl_handle_t *handle = EVLI_OF(link, evl_handle_t, link);
-        if (only_active && !evl_is_active(handle))
+        if (handle->type == EVL_UNKNOWN_HANDLE || (only_active && !evl_is_active(handle)))
             continue;
         fprintf(stream, "[%c%c%c] %-8s %p\n", evl_has_ref(handle) ? 'R' : '-',
                 evl_is_active(handle) ? 'A' : '-', handle->flags & EVLI_H_INTERNAL ? 'I' : '-',
@@ -6369,8 +6505,6 @@ EVLOOP_API int evl_check_stop(evl_check_t *check) {
 
 /* ==== [SECTION] Async and posts ==== */
 
-enum { EVLI_ASYNC_SENT = 1, EVLI_ASYNC_CLOSED = 2 };
-
 /* Hands a node to the loop's thread. The count keeps evl_loop_close from closing the wake-up
  * descriptor while this thread is between delivering and waking. */
 static void evli_send(evl_loop_t *loop, evli_node_t **stack, evli_node_t *node) {
@@ -6527,9 +6661,7 @@ static evl_buf_t evli_stream_buffer(evl_stream_t *stream) {
     return buf;
 }
 
-/* Reads until the kernel has no more, the user has enough, or it is the others' turn. A short read
- * means that the kernel is empty, which saves asking; but not when the end has been announced, nor
- * once there has been urgent data: reads stop at its mark. */
+/* Reads until the kernel has no more, the user has enough, or it is the others' turn. */
 static void evli_stream_read(evl_stream_t *stream) {
     evli_io_t *io = &stream->priv.io;
     int turns = EVLI_FAIR;
@@ -6552,8 +6684,6 @@ static void evli_stream_read(evl_stream_t *stream) {
         } else if (n <= 0) {
             evli_stream_read_failed(stream, n < 0 ? n : (int64_t)EVL_EOF, &buf);
         } else {
-            if ((size_t)n < room && !(io->ready & (EVLI_HUP | EVLI_PRI)))
-                io->ready &= (uint8_t)~EVLI_IN;
             evli_stream_received(stream, n, &buf);
         }
     }
@@ -6654,10 +6784,17 @@ static void evli_writes_fail(evl_stream_t *stream, int err) {
         evli_write_done(stream, err);
 }
 
-/* The queue has failed: what is left of it cannot be sent behind a gap, nor can what comes later. */
+/* The queue has failed: what is left of it cannot be sent behind a gap, nor can what comes later,
+ * and the peer must not take an orderly end for the whole. */
 static void evli_writes_abort(evl_stream_t *stream, int err) {
     stream->flags &= ~(uint32_t)EVLI_H_WRITABLE;
     stream->priv.io.want &= (uint8_t)~EVLI_OUT;
+    if (stream->priv.ext != NULL)
+        evli_due_stop(stream->loop, &stream->priv.ext->write_due);
+    if (stream->priv.shutdown_req != NULL) {
+        stream->priv.shutdown_req->error = EVL_ECANCELED;
+        evli_io_feed(stream->loop, &stream->priv.io);
+    }
     evli_writes_fail(stream, err);
 }
 
@@ -6788,25 +6925,24 @@ static void evli_flow_tell(evl_stream_t *stream) {
     }
 }
 
-/* Delivery: connected, or not. */
+/* Delivery: connected, or not. What was queued behind a connect that failed fails first, so that the
+ * callback may start another one. */
 static void evli_stream_connected(evl_stream_t *stream, int err) {
     evl_connect_t *req = stream->priv.connect_req;
     stream->priv.connect_req = NULL;
     stream->priv.io.want &= (uint8_t)~EVLI_OUT;
     if (stream->priv.ext != NULL)
         evli_due_stop(stream->loop, &stream->priv.ext->write_due);
-    if (err != 0)
-        stream->flags &= ~(uint32_t)(EVLI_H_READABLE | EVLI_H_WRITABLE);
+    if (err == 0) {
+        stream->flags |= EVLI_H_CONNECTED;
+    } else {
+        stream->flags &= ~(uint32_t)EVLI_H_READABLE;
+        evli_writes_abort(stream, EVL_ECANCELED);
+    }
     stream->loop->priv.active_reqs--;
     if (req->cb != NULL)
         EVLI_CALL(stream->loop, req->cb(req, err));
-    if (evl_is_closing(EVLI_HANDLE(stream)))
-        return;
-    if (err != 0 && stream->priv.shutdown_req != NULL)
-        stream->priv.shutdown_req->error = EVL_ECANCELED;
-    if (err != 0)
-        evli_writes_fail(stream, EVL_ECANCELED);
-    else if (stream->priv.queue_tail != NULL)
+    if (err == 0 && !evl_is_closing(EVLI_HANDLE(stream)) && stream->priv.queue_tail != NULL)
         evli_stream_flush(stream);
 }
 
@@ -6827,29 +6963,34 @@ static void evli_stream_connecting(evl_stream_t *stream) {
  * halted: what is left to do then is done the next time. */
 static void evli_stream_run(evl_loop_t *loop, evli_io_t *io) {
     evl_stream_t *stream = EVLI_STREAM(io);
-    int fed = io->ready & EVLI_FED;
+    int fed = io->ready & EVLI_FED; /* or the queue has moved here: its callbacks are due */
     io->ready &= (uint8_t)~EVLI_FED;
     if (stream->priv.connect_req != NULL && (io->error != 0 || (io->ready & EVLI_OUT)))
         evli_stream_connecting(stream);
     if (io->ready & io->want & EVLI_IN)
         evli_stream_read(stream);
-    if ((io->ready & io->want & EVLI_OUT) && stream->priv.connect_req == NULL && !evli_halted(loop))
+    if ((io->ready & io->want & EVLI_OUT) && stream->priv.connect_req == NULL &&
+        !evli_halted(loop)) {
         evli_stream_flush(stream);
+        fed = 1;
+    }
     if (evl_is_closing(EVLI_HANDLE(stream)))
         return;
     evli_flow_check(stream);
-    if (fed || stream->priv.done_tail != NULL)
+    if (fed)
         evli_stream_report(stream);
     if (evl_is_closing(EVLI_HANDLE(stream)))
         return;
     evli_flow_check(stream);
-    if (stream->priv.shutdown_req != NULL && stream->priv.connect_req == NULL &&
-        stream->priv.queue_tail == NULL && stream->priv.done_tail == NULL && !evli_halted(loop))
+    if (stream->priv.shutdown_req != NULL && stream->priv.queue_tail == NULL &&
+        stream->priv.done_tail == NULL && !evli_halted(loop) &&
+        (stream->priv.connect_req == NULL || stream->priv.shutdown_req->error != 0))
         evli_stream_shut(stream, stream->priv.shutdown_req->error);
     evli_flow_tell(stream);
     if (evl_is_closing(EVLI_HANDLE(stream)))
         return;
-    if (stream->priv.done_tail != NULL || (evli_halted(loop) && fed))
+    if (stream->priv.done_tail != NULL ||
+        (evli_halted(loop) && (fed || stream->priv.shutdown_req != NULL)))
         evli_io_feed(loop, io);
     else if ((io->ready & io->want) && io->link.next == NULL)
         evli_list_push(&loop->priv.ready, &io->link);
@@ -6872,18 +7013,11 @@ static int evli_write_check(const evl_stream_t *stream, const evl_buf_t bufs[], 
     return stream->flags & EVLI_H_WRITABLE ? 0 : EVL_EPIPE;
 }
 
-EVLOOP_API int evl_write2(evl_write_t *req, evl_stream_t *stream, const evl_buf_t bufs[],
-                          unsigned int nbufs, evl_stream_t *send_handle, evl_write_cb cb) {
-    evli_stream_ext_t *ext = stream->priv.ext;
+/* Queues a write of `size` bytes that has passed all checks. */
+static int evli_write_queue(evl_write_t *req, evl_stream_t *stream, const evl_buf_t bufs[],
+                            unsigned int nbufs, size_t size, evl_write_cb cb) {
     int first = stream->priv.queue_tail == NULL;
     evl_buf_t *copy = req->priv.few;
-    size_t size;
-    int err = evli_write_check(stream, bufs, nbufs, send_handle, &size);
-    if (err != 0)
-        return err;
-    if (ext != NULL && ext->max != 0 &&
-        (size > ext->max || stream->write_queue_size > ext->max - size))
-        return EVL_ENOBUFS;
     if (nbufs > EVLI_COUNT(req->priv.few))
         copy = (evl_buf_t *)evli_malloc(nbufs * sizeof(*copy));
     if (copy == NULL)
@@ -6906,6 +7040,19 @@ EVLOOP_API int evl_write2(evl_write_t *req, evl_stream_t *stream, const evl_buf_
     return 0;
 }
 
+EVLOOP_API int evl_write2(evl_write_t *req, evl_stream_t *stream, const evl_buf_t bufs[],
+                          unsigned int nbufs, evl_stream_t *send_handle, evl_write_cb cb) {
+    const evli_stream_ext_t *ext = stream->priv.ext;
+    size_t size;
+    int err = evli_write_check(stream, bufs, nbufs, send_handle, &size);
+    if (err != 0)
+        return err;
+    if (ext != NULL && ext->max != 0 &&
+        (size > ext->max || stream->write_queue_size > ext->max - size))
+        return EVL_ENOBUFS;
+    return evli_write_queue(req, stream, bufs, nbufs, size, cb);
+}
+
 EVLOOP_API int evl_write(evl_write_t *req, evl_stream_t *stream, const evl_buf_t bufs[],
                          unsigned int nbufs, evl_write_cb cb) {
     return evl_write2(req, stream, bufs, nbufs, NULL, cb);
@@ -6916,7 +7063,8 @@ EVLOOP_API int evl_try_write2(evl_stream_t *stream, const evl_buf_t bufs[], unsi
     size_t size, count = nbufs < EVLI_IOV_MAX ? nbufs : EVLI_IOV_MAX;
     int64_t n;
     int err;
-    if (stream->priv.connect_req != NULL || stream->write_queue_size != 0)
+    if (stream->priv.connect_req != NULL || stream->priv.queue_tail != NULL ||
+        stream->write_queue_size != 0)
         return EVL_EAGAIN;
     err = evli_write_check(stream, bufs, nbufs, send_handle, &size);
     if (err != 0)
@@ -6964,6 +7112,8 @@ EVLOOP_API int evl_stream_set_blocking(evl_stream_t *stream, int blocking) {
     int err;
     if (stream->priv.io.fd == EVLI_NO_SOCK)
         return EVL_EBADF;
+    if (stream->flags & EVLI_H_LISTENING)
+        return EVL_EINVAL;
     err = evli_sys_set_blocking(stream->priv.io.fd, blocking);
     if (err != 0)
         return err;
@@ -6977,10 +7127,10 @@ EVLOOP_API int evl_stream_set_blocking(evl_stream_t *stream, int blocking) {
 /* A connect or a queue has not moved for too long. */
 static void evli_write_timeout(evl_loop_t *loop, evli_due_t *due) {
     evl_stream_t *stream = EVLI_OF(due, evli_stream_ext_t, write_due)->stream;
+    (void)loop;
     if (stream->priv.connect_req != NULL) {
+        evli_sys_disconnect(stream->priv.io.fd); /* else the kernel goes on trying */
         evli_stream_connected(stream, EVL_ETIMEDOUT);
-        if (!evl_is_closing(EVLI_HANDLE(stream)))
-            evli_io_feed(loop, &stream->priv.io); /* a shutdown may have waited for it */
         return;
     }
     evli_writes_abort(stream, EVL_ETIMEDOUT);
@@ -6999,7 +7149,8 @@ static void evli_listen_resume(evl_stream_t *server) {
     if (gate->accepted != EVLI_NO_SOCK || gate->retry.index != 0 ||
         (gate->limit != 0 && gate->open >= gate->limit))
         return;
-    evli_io_want(server->loop, &server->priv.io, EVLI_IN); /* cannot fail: it was armed once */
+    if (evli_io_want(server->loop, &server->priv.io, EVLI_IN) != 0) /* out of memory: later */
+        evli_stream_due(server, &gate->retry, 100 * EVLI_NS_PER_MS);
 }
 
 /* A connection has ended: there may be room for the next. */
@@ -7067,6 +7218,8 @@ static void evli_listener_run(evl_loop_t *loop, evli_io_t *io) {
             evli_accept_failed(server, err);
         } else if (!evli_accept_is_gone(err)) {
             io->ready &= (uint8_t)~EVLI_IN;
+            if (io->ready & EVLI_ERR) /* the socket is gone: it would only fail again */
+                io->want = 0;
             if (server->priv.connection_cb != NULL)
                 EVLI_CALL(loop, server->priv.connection_cb(server, err));
         }
@@ -7100,7 +7253,7 @@ static int evli_stream_listen(evl_stream_t *stream, int backlog, evl_connection_
     evli_due_init(&gate->retry, EVLI_DUE_ACCEPT);
     stream->priv.gate = gate;
     stream->priv.connection_cb = cb;
-    stream->flags |= EVLI_H_LISTENING | EVLI_H_BOUND;
+    stream->flags |= EVLI_H_LISTENING;
     stream->flags &= ~(uint32_t)(EVLI_H_READABLE | EVLI_H_WRITABLE);
     evli_handle_start(EVLI_HANDLE(stream));
     return 0;
@@ -7119,7 +7272,8 @@ EVLOOP_API int evl_accept(evl_stream_t *server, evl_stream_t *client) {
         return EVL_EINVAL;
     if (client->priv.io.fd != EVLI_NO_SOCK)
         return EVL_EBUSY;
-    err = evli_stream_open(client, gate->accepted, EVLI_H_READABLE | EVLI_H_WRITABLE);
+    err = evli_stream_open(client, gate->accepted,
+                           EVLI_H_READABLE | EVLI_H_WRITABLE | EVLI_H_CONNECTED);
     if (err != 0)
         evli_sys_close_socket(gate->accepted);
     gate->accepted = EVLI_NO_SOCK;
@@ -7127,7 +7281,6 @@ EVLOOP_API int evl_accept(evl_stream_t *server, evl_stream_t *client) {
         evli_gate_release(gate);
         return err;
     }
-    client->flags |= EVLI_H_BOUND;
     client->priv.gate = gate;
     evli_listen_resume(server);
     return 0;
@@ -7271,6 +7424,11 @@ EVLOOP_API int evl_stream_set_watermarks(evl_stream_t *stream, size_t low, size_
     ext->high = high;
     ext->max = max;
     ext->flow_cb = cb;
+    if (high == 0 && ext->above) { /* no marks any more: whoever was paused goes on */
+        ext->above = 0;
+        ext->crossings++;
+        evli_io_feed(stream->loop, &stream->priv.io);
+    }
     evli_flow_check(stream);
     return 0;
 }
@@ -7355,9 +7513,11 @@ static void evli_pump_read(evl_stream_t *from, ssize_t nread, const evl_buf_t *b
         rest.len -= (size_t)n;
         memcpy(req->priv.rest, rest.base + n, rest.len);
         rest.base = req->priv.rest;
-        req->priv.length = rest.len;
         evl_read_stop(from);
-        err = evl_write(&req->priv.write, req->to, &rest, 1, evli_pump_written);
+        err = evli_write_check(req->to, &rest, 1, NULL, &req->priv.length);
+        if (err == 0) /* past any cap: there is but this one */
+            err = evli_write_queue(&req->priv.write, req->to, &rest, 1, req->priv.length,
+                                   evli_pump_written);
     }
     if (err != 0)
         evli_pump_end(req, err);
@@ -7503,6 +7663,8 @@ EVLOOP_API int evl_tcp_nodelay(evl_tcp_t *tcp, int enable) {
 EVLOOP_API int evl_tcp_keepalive_ex(evl_tcp_t *tcp, int enable, unsigned int idle,
                                     unsigned int intvl, unsigned int cnt) {
     int err;
+    if (enable && (idle < 1 || intvl < 1 || cnt < 1))
+        return EVL_EINVAL;
     if (tcp->priv.io.fd != EVLI_NO_SOCK) {
         err = evli_sys_keepalive(tcp->priv.io.fd, enable != 0, idle, intvl, cnt);
         if (err != 0)
@@ -7547,7 +7709,6 @@ EVLOOP_API int evl_tcp_bind(evl_tcp_t *tcp, const struct sockaddr *addr, unsigne
     if (err != 0 && err != EVL_EADDRINUSE)
         return err;
     tcp->priv.io.error = err;
-    tcp->flags |= EVLI_H_BOUND;
     return 0;
 }
 
@@ -7572,27 +7733,32 @@ EVLOOP_API int evl_tcp_connect(evl_connect_t *req, evl_tcp_t *tcp, const struct 
                                evl_connect_cb cb) {
     socklen_t len = evli_sockaddr_len(addr);
     evli_io_t *io = &tcp->priv.io;
+    evli_stream_ext_t *ext = tcp->priv.ext;
     int err = 0;
     if (len == 0 || evl_is_closing(EVLI_HANDLE(tcp)) || (tcp->flags & EVLI_H_LISTENING))
         return EVL_EINVAL;
     if (tcp->priv.connect_req != NULL)
         return EVL_EALREADY;
+    if (tcp->flags & EVLI_H_CONNECTED)
+        return EVL_EISCONN;
     if (io->error == 0) /* else a bind's failure is what the connect will report */
         err = evli_tcp_socket(tcp, addr->sa_family, 0);
-    if (err == 0 && tcp->priv.ext != NULL)
-        err = evli_stream_due(EVLI_TCP_STREAM(tcp), &tcp->priv.ext->write_due,
-                              tcp->priv.ext->connect_ns);
+    if (err == 0 && ext != NULL)
+        err = evli_stream_due(EVLI_TCP_STREAM(tcp), &ext->write_due, ext->connect_ns);
     if (err == 0 && io->error == 0)
         err = evli_tcp_start_connect(tcp, addr, len);
-    /* What the socket was ready for before it connected says nothing. */
-    io->ready &= (uint8_t) ~(EVLI_OUT | EVLI_HUP | EVLI_ERR);
-    if (err == 0 && io->error != 0)
-        evli_io_feed(tcp->loop, io);
-    else if (err == 0)
-        err = evli_io_want(tcp->loop, io, io->want | EVLI_OUT);
+    if (err == 0) {
+        io->ready &= EVLI_FED; /* what the socket was ready for before says nothing */
+        if (io->error != 0)
+            evli_io_feed(tcp->loop, io);
+        else
+            err = evli_io_want(tcp->loop, io, io->want | EVLI_OUT);
+        if (err != 0)
+            evli_sys_disconnect(io->fd);
+    }
     if (err != 0) {
-        if (tcp->priv.ext != NULL)
-            evli_due_stop(tcp->loop, &tcp->priv.ext->write_due);
+        if (ext != NULL)
+            evli_due_stop(tcp->loop, &ext->write_due);
         return err;
     }
     req->type = EVL_CONNECT;

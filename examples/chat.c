@@ -208,7 +208,7 @@ static void say(const struct guest *speaker, const char *format, ...) {
 }
 
 /* To one guest. */
-static void tell(struct guest *guest, const char *format, ...) {
+static void whisper(struct guest *guest, const char *format, ...) {
     struct message *message;
     va_list args;
     va_start(args, format);
@@ -222,7 +222,7 @@ static void catch_up(struct guest *guest) {
     unsigned long left_out = guest->left_out;
     guest->left_out = 0;
     report("%s has caught up: %lu lines were left out", guest->name, left_out);
-    tell(guest, "you have missed %lu lines", left_out);
+    whisper(guest, "you have missed %lu lines", left_out);
 }
 
 static void on_flow(evl_stream_t *stream, evl_flow_t flow) {
@@ -293,7 +293,7 @@ static void on_arrival(evl_stream_t *listener, int status) {
     if (status < 0)
         leave(guest, evl_strerror(status));
     else
-        tell(guest, "your name, please");
+        whisper(guest, "your name, please");
 }
 
 static void on_seen_off(evl_shutdown_t *req, int status) {
@@ -306,7 +306,7 @@ static void close_room(void) {
     struct guest *guest;
     evl_close((evl_handle_t *)&server, NULL);
     for (guest = guests; guest != NULL; guest = guest->next) {
-        tell(guest, "the room closes");
+        whisper(guest, "the room closes");
         if (evl_shutdown(&guest->shutdown, (evl_stream_t *)&guest->tcp, on_seen_off) < 0)
             leave(guest, "the room is closed");
     }

@@ -77,10 +77,8 @@ static void on_data(evl_stream_t *stream, ssize_t nread, const evl_buf_t *buf) {
     }
 
     /* The lent buffer is gone when this function returns. */
-    if (sent > 0) {
-        out.base += sent;
-        out.len -= (size_t)sent;
-    }
+    if (sent > 0)
+        out = evl_buf_init(buf->base + sent, (unsigned int)(nread - sent));
     connection->rest = (char *)allocate(out.len);
     memcpy(connection->rest, out.base, out.len);
     out.base = connection->rest;

@@ -85,11 +85,11 @@ add_parts() {
 
 # Sizes with each part left out, against those with all.
 add_layout() {
-    script="$cc -o $out/\$1.exe $programs/layout.c -pthread
+    script="$cc -w -o $out/\$1.exe $programs/layout.c -pthread
 $out/\$1.exe >$out/\$1.all"
     for macro in $(for part in $parts; do echo EVLOOP_NO_$part; done) EVLOOP_STATIC EVLOOP_UV_NAMES; do
         script="$script
-$cc -D$macro -o $out/\$1.exe $programs/layout.c -pthread
+$cc -w -D$macro -o $out/\$1.exe $programs/layout.c -pthread
 $out/\$1.exe >$out/\$1.some
 if grep -vxFf $out/\$1.all $out/\$1.some; then echo 'differs under $macro'; exit 1; fi"
     done

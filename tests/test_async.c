@@ -1,6 +1,7 @@
 /* Async handles, posts, and what wakes a loop from other threads and from signal handlers. */
 #include "trace.h"
 
+#include <errno.h>
 #include <poll.h>
 #include <sched.h>
 #include <semaphore.h>
@@ -288,13 +289,19 @@ TEST(async_only_what_was_signalled_is_called) {
     finish(&loop);
 }
 
-static uint64_t time_dispatches(evl_async_t *async, int count) {
-    uint64_t start = test_ns();
-    for (int i = 0; i < count; i++) {
-        CHECK_EQ(evl_async_send(async), 0);
-        CHECK_NE(evl_run(&loop, EVL_RUN_NOWAIT), 0);
+/* The best of several tries: other programs are at work, too. */
+static uint64_t time_dispatches(evl_async_t *async) {
+    uint64_t best = UINT64_MAX;
+    for (int round = 0; round < 8; round++) {
+        uint64_t start = test_ns();
+        for (int i = 0; i < 100; i++) {
+            CHECK_EQ(evl_async_send(async), 0);
+            CHECK_NE(evl_run(&loop, EVL_RUN_NOWAIT), 0);
+        }
+        uint64_t spent = test_ns() - start;
+        best = spent < best ? spent : best;
     }
-    return test_ns() - start;
+    return best;
 }
 
 /* A hundred thousand that are not signalled cost nothing. */
@@ -304,12 +311,12 @@ TEST(async_dispatch_does_not_depend_on_how_many_exist) {
     CHECK(asyncs != NULL);
     open_loop();
     CHECK_EQ(evl_async_init(&loop, &asyncs[0], count_async), 0);
-    uint64_t alone = time_dispatches(&asyncs[0], 1000);
+    uint64_t alone = time_dispatches(&asyncs[0]);
     for (int i = 1; i < COUNT; i++)
         CHECK_EQ(evl_async_init(&loop, &asyncs[i], never_async), 0);
-    uint64_t crowded = time_dispatches(&asyncs[0], 1000);
-    CHECK_EQ(calls, 2000);
-    CHECK_LT(crowded, alone * 10 + UINT64_C(50000000)); /* a walk through them takes over 200 ms */
+    uint64_t crowded = time_dispatches(&asyncs[0]);
+    CHECK_EQ(calls, 1600);
+    CHECK_LT(crowded, alone * 10 + UINT64_C(3000000)); /* a walk through them takes 10 ms at best */
     finish(&loop);
     free(asyncs);
 }
@@ -724,52 +731,53 @@ TEST(async_close_in_its_callback_while_another_thread_sends) {
     finish(&loop);
 }
 
-/* The sender's own work, the wake-up included, is done before evl_loop_close returns. */
-static void *last_send(void *arg) {
-    CHECK_EQ(evl_async_send((evl_async_t *)arg), 0);
-    return NULL;
-}
-
-static void *last_post(void *arg) {
-    CHECK_EQ(evl_post((evl_loop_t *)arg, trace_task, text("p")), 0);
-    return NULL;
-}
-
-static void *last_stop(void *arg) {
-    CHECK_EQ(evl_post_stop((evl_loop_t *)arg), 0);
-    return NULL;
-}
-
 typedef struct {
     evl_loop_t loop;
     evl_async_t async;
 } heap_t;
 
-TEST(async_loop_memory_is_free_when_the_loop_is_closed) {
-    uint64_t start = test_ms();
-    trace_reset();
-    for (int i = 0; race_goes_on(i, start); i++) {
+static void *last_send(void *arg) {
+    CHECK_EQ(evl_async_send(&((heap_t *)arg)->async), 0);
+    return NULL;
+}
+
+static void *last_post(void *arg) {
+    CHECK_EQ(evl_post(&((heap_t *)arg)->loop, trace_task, text("p")), 0);
+    return NULL;
+}
+
+static void *last_stop(void *arg) {
+    CHECK_EQ(evl_post_stop(&((heap_t *)arg)->loop), 0);
+    return NULL;
+}
+
+/* A sender that has delivered but is still busy waking the loop (here the system call is interrupted
+ * again and again) must not find the loop closed under its hands: evl_loop_close waits for it. */
+TEST(async_loop_close_waits_for_senders) {
+    static void *(*const sends[])(void *) = {last_send, last_post, last_stop};
+    for (int i = 0; i < 3; i++) {
+        unsigned char expected[sizeof(heap_t)];
         pthread_t thread;
         heap_t *heap = (heap_t *)malloc(sizeof(*heap));
         CHECK(heap != NULL);
-        memset(heap, 0xa5, sizeof(*heap));
+        trace_reset();
         CHECK_EQ(evl_loop_init(&heap->loop), 0);
-        CHECK_EQ(evl_async_init(&heap->loop, &heap->async, close_async), 0);
-        if (i % 3 == 0) {
-            start_thread(&thread, last_send, &heap->async);
-        } else {
-            start_thread(&thread, i % 3 == 1 ? last_post : last_stop, &heap->loop);
-            CHECK_NE(evl_run(&heap->loop, EVL_RUN_ONCE), 0);
-            if (i % 3 == 1 && trace_length == 0) /* a wake-up came before the post */
-                CHECK_NE(evl_run(&heap->loop, EVL_RUN_ONCE), 0);
-            trace_reset();
-            evl_close((evl_handle_t *)&heap->async, NULL);
-        }
+        CHECK_EQ(evl_async_init(&heap->loop, &heap->async, NULL), 0);
+        test_fault_set("wake", 1, test_slow() ? 20000 : 100000, EINTR);
+        start_thread(&thread, sends[i], heap);
+        while (test_fault_calls("wake") < 10)
+            sched_yield();
+        evl_run(&heap->loop, EVL_RUN_NOWAIT);
+        CHECK_EQ(trace_length, i == 1); /* it has been delivered */
+        evl_close((evl_handle_t *)&heap->async, NULL);
         CHECK_EQ(evl_run(&heap->loop, EVL_RUN_DEFAULT), 0);
         CHECK_EQ(evl_loop_close(&heap->loop), 0);
         memset(heap, 0xa5, sizeof(*heap));
-        free(heap);
         join_thread(thread);
+        memset(expected, 0xa5, sizeof(expected));
+        CHECK_MEM(heap, expected, sizeof(*heap));
+        free(heap);
+        test_fault_clear();
     }
 }
 

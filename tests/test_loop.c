@@ -5,6 +5,7 @@
 #include <fcntl.h>
 #include <netinet/in.h>
 #include <poll.h>
+#include <sched.h>
 #include <signal.h>
 #include <sys/socket.h>
 #include <sys/wait.h>
@@ -631,10 +632,11 @@ TEST(loop_returns_whether_it_is_alive) {
     evl_timer_t timer;
     open_loop();
     new_timer(&timer, "t");
-    CHECK_EQ(evl_timer_start(&timer, trace_timer, 30, 0), 0);
+    CHECK_EQ(evl_timer_start(&timer, trace_timer, 3600000, 0), 0);
     CHECK_NE(evl_run(&loop, EVL_RUN_NOWAIT), 0);
     CHECK_NE(evl_run_for(&loop, MS), 0);
     CHECK_TRACE("");
+    CHECK_EQ(evl_timer_start(&timer, trace_timer, 2, 0), 0);
     CHECK_EQ(evl_run(&loop, EVL_RUN_ONCE), 0);
     CHECK_TRACE("t");
     finish(&loop);
@@ -652,7 +654,7 @@ TEST(loop_backend_timeout) {
     new_timer(&timer, "");
     evl_update_time(&loop);
     CHECK_EQ(evl_timer_start(&timer, never_timer, 60000, 0), 0);
-    CHECK_GE(evl_backend_timeout(&loop), 59990);
+    CHECK_GE(evl_backend_timeout(&loop), 50000);
     CHECK_LE(evl_backend_timeout(&loop), 61000);
     CHECK_EQ(evl_idle_init(&loop, &idle), 0);
     CHECK_EQ(evl_idle_start(&idle, NULL), EVL_EINVAL);
@@ -1806,7 +1808,6 @@ TEST(loop_fork_with_everything_active) {
     open_loop();
     socket_pair(sockets);
     new_timer(&timer, "t");
-    CHECK_EQ(evl_timer_start(&timer, trace_timer, 5, 0), 0);
     CHECK_EQ(evl_async_init(&loop, &async, child_async), 0);
     CHECK_EQ(evl_poll_init_socket(&loop, &poll, sockets[0]), 0);
     CHECK_EQ(evl_poll_start(&poll, EVL_READABLE, child_poll), 0);
@@ -1815,6 +1816,7 @@ TEST(loop_fork_with_everything_active) {
     CHECK_NE(evl_run(&loop, EVL_RUN_NOWAIT), 0); /* everything is registered */
     CHECK_EQ(has_all("pi"), 1);
     trace_reset();
+    CHECK_EQ(evl_timer_start(&timer, trace_timer, 5, 0), 0);
     int fds = test_open_fds();
     pid_t pid = fork();
     CHECK_GE(pid, 0);
@@ -1973,43 +1975,75 @@ static void embed_poll(evl_poll_t *poll, int status, int events) {
     CHECK_EQ(evl_poll_start(poll, EVL_READABLE, embed_poll), 0);
 }
 
-/* poll(2) on the loop's descriptor, then a turn without waiting: what libuv calls embedding. */
+/* Sleeps on the loop's descriptor for as long as the loop allows, then has it turn without waiting:
+ * what libuv calls embedding. Returns how many turns it took until the trace is that long. */
+static int embed_until(size_t length) {
+    int turns = 0;
+    for (; trace_length < length; turns++) {
+        struct pollfd pollfd;
+        pollfd.fd = evl_backend_fd(&loop);
+        pollfd.events = POLLIN;
+        pollfd.revents = 0;
+        CHECK_GE(poll(&pollfd, 1, evl_backend_timeout(&loop)), 0);
+        CHECK_NE(evl_run(&loop, EVL_RUN_NOWAIT), 0);
+        CHECK_LT(turns, 1000);
+    }
+    return turns;
+}
+
 TEST(loop_embedded_in_another_loop) {
     evl_poll_t poll_handle;
     evl_timer_t timer;
     evl_os_sock_t sockets[2];
     open_loop();
-    int fd = evl_backend_fd(&loop);
-    if (fd == -1)
+    if (evl_backend_fd(&loop) == -1)
         SKIP("this backend has no descriptor");
     socket_pair(sockets);
-    new_timer(&timer, "t");
     CHECK_EQ(evl_poll_init_socket(&loop, &poll_handle, sockets[0]), 0);
     CHECK_EQ(evl_poll_start(&poll_handle, EVL_READABLE, embed_poll), 0);
-    CHECK_EQ(evl_timer_start(&timer, trace_timer, 15, 0), 0);
-    uint64_t start = test_ms();
-    int turns = 0, written = 1;
     CHECK_NE(evl_run(&loop, EVL_RUN_NOWAIT), 0);
-    CHECK_EQ(write(sockets[1], "x", 1), 1);
-    while (trace_length < 4) {
-        struct pollfd pollfd;
-        pollfd.fd = fd;
-        pollfd.events = POLLIN;
-        pollfd.revents = 0;
-        int ready = poll(&pollfd, 1, evl_backend_timeout(&loop));
-        CHECK_GE(ready, 0);
-        CHECK_NE(evl_run(&loop, EVL_RUN_NOWAIT), 0);
-        if (written < 3) {
-            written++;
-            CHECK_EQ(write(sockets[1], "x", 1), 1);
-        }
-        CHECK_LT(++turns, 1000);
+    for (int i = 0; i < 3; i++) {
+        CHECK_EQ(write(sockets[1], "x", 1), 1);
+        CHECK_LE(embed_until((size_t)i + 1), 3);
     }
-    CHECK_STR(trace_text, "ffft");
-    CHECK_GE(test_ms() - start, 14);
-    CHECK_LT(turns, 40); /* it did sleep, also for the last part of a millisecond */
+    CHECK_TRACE("fff");
+    new_timer(&timer, "t");
+    for (int i = 0; i < 3; i++) {
+        uint64_t start = test_ns();
+        CHECK_EQ(evl_timer_start_ns(&timer, trace_timer, 5 * MS + 800000, 0), 0);
+        CHECK_LE(embed_until(1), 5); /* it sleeps, also for the last part of a millisecond */
+        CHECK_GE(test_ns() - start, 5 * MS + 800000);
+        CHECK_TRACE("t");
+    }
     finish(&loop);
     close_pair(sockets);
+}
+
+static void send_when_late(evl_timer_t *timer) {
+    CHECK_EQ(evl_async_send((evl_async_t *)timer->data), 0);
+}
+
+/* What the last phase of a run sends is not forgotten by one who sleeps on the descriptor. */
+TEST(loop_embedded_sees_what_was_sent_late_in_a_run) {
+    evl_timer_t timer;
+    evl_async_t async;
+    open_loop();
+    if (evl_backend_fd(&loop) == -1)
+        SKIP("this backend has no descriptor");
+    CHECK_EQ(evl_async_init(&loop, &async, child_async), 0);
+    new_timer(&timer, "");
+    timer.data = &async;
+    CHECK_EQ(evl_timer_start(&timer, send_when_late, 0, 0), 0);
+    CHECK_NE(evl_run(&loop, EVL_RUN_NOWAIT), 0);
+    CHECK_EQ(evl_backend_timeout(&loop), 0);
+    struct pollfd pollfd;
+    pollfd.fd = evl_backend_fd(&loop);
+    pollfd.events = POLLIN;
+    pollfd.revents = 0;
+    CHECK_EQ(poll(&pollfd, 1, 0), 1);
+    run_all();
+    CHECK_TRACE("a");
+    finish(&loop);
 }
 
 TEST(loop_configure) {
@@ -2054,9 +2088,9 @@ static void note_wakeup(evl_timer_t *timer) {
 /* A profiler's signal does not wake the loop: it is delivered when the sleep is over. */
 TEST(loop_configure_blocks_a_signal_while_asleep) {
     struct sigaction action;
-    pthread_t thread;
     evl_timer_t timer;
     sigset_t mask;
+    int held_back = 0;
     memset(&action, 0, sizeof(action));
     action.sa_handler = on_profile;
     CHECK_EQ(sigaction(SIGPROF, &action, NULL), 0);
@@ -2064,17 +2098,22 @@ TEST(loop_configure_blocks_a_signal_while_asleep) {
     CHECK_EQ(evl_loop_configure(&loop, EVL_LOOP_BLOCK_SIGNAL, SIGPROF), 0);
     profiled_thread = pthread_self();
     new_timer(&timer, "");
-    uint64_t start = test_ns();
-    CHECK_EQ(evl_timer_start(&timer, note_wakeup, 60, 0), 0);
-    start_thread(&thread, profile_soon, NULL);
-    run_all();
-    join_thread(thread);
-    CHECK_EQ(shared_get(&profiled), 1);
-    if (!test_slow()) /* the sanitizers' runtimes delay signals on their own */
-        CHECK_GE(profiled_ns - start, 60 * MS);
-    CHECK_GE(woken_ns - start, 60 * MS);
-    CHECK_EQ(pthread_sigmask(SIG_BLOCK, NULL, &mask), 0);
-    CHECK_EQ(sigismember(&mask, SIGPROF), 0); /* the mask is as it was */
+    for (int i = 0; i < 10 && !held_back; i++) { /* on a busy machine it may come before the sleep */
+        pthread_t thread;
+        shared_set(&profiled, 0);
+        uint64_t start = test_ns();
+        CHECK_EQ(evl_timer_start(&timer, note_wakeup, 40, 0), 0);
+        start_thread(&thread, profile_soon, NULL);
+        run_all();
+        join_thread(thread);
+        while (!shared_get(&profiled)) /* the sanitizers' runtimes deliver it later still */
+            sched_yield();
+        CHECK_GE(woken_ns - start, 40 * MS);
+        held_back = profiled_ns - start >= 40 * MS;
+        CHECK_EQ(pthread_sigmask(SIG_BLOCK, NULL, &mask), 0);
+        CHECK_EQ(sigismember(&mask, SIGPROF), 0); /* the mask is as it was */
+    }
+    CHECK_EQ(held_back, 1);
     finish(&loop);
 }
 
@@ -2094,11 +2133,11 @@ TEST(loop_signals_do_not_shorten_sleeps) {
     open_loop();
     profiled_thread = pthread_self();
     new_timer(&timer, "t");
-    CHECK_EQ(evl_timer_start(&timer, trace_timer, 40, 0), 0);
     uint64_t start = test_ns();
+    CHECK_EQ(evl_timer_start(&timer, trace_timer, 40, 0), 0);
     start_thread(&thread, profile_soon, NULL);
-    CHECK_EQ(evl_run(&loop, EVL_RUN_DEFAULT), 0);
-    CHECK_GE(test_ns() - start, 40 * MS - MS / 2);
+    CHECK_EQ(evl_run(&loop, EVL_RUN_ONCE), 0);
+    CHECK_GE(test_ns() - start, 40 * MS);
     CHECK_TRACE("t");
     join_thread(thread);
     finish(&loop);
@@ -2117,20 +2156,21 @@ TEST(loop_metrics) {
     CHECK_EQ(evl_metrics_idle_time(&loop), 0);
     socket_pair(sockets);
     new_timer(&timer, "");
-    CHECK_EQ(evl_timer_start(&timer, any_timer, 10, 0), 0);
+    CHECK_EQ(evl_timer_start(&timer, any_timer, 3600000, 0), 0);
     for (int i = 1; i <= 3; i++) {
         CHECK_NE(evl_run(&loop, EVL_RUN_NOWAIT), 0);
         CHECK_EQ(evl_metrics_info(&loop, &metrics), 0);
         CHECK_EQ(metrics.loop_count, i);
     }
     CHECK_EQ(metrics.events, 0);
+    CHECK_EQ(evl_timer_start(&timer, any_timer, 5, 0), 0);
     run_all();
     CHECK_EQ(evl_metrics_idle_time(&loop), 0); /* not asked for */
     CHECK_EQ(evl_loop_configure(&loop, EVL_METRICS_IDLE_TIME), 0);
-    CHECK_EQ(evl_timer_start(&timer, any_timer, 20, 0), 0);
+    CHECK_EQ(evl_timer_start(&timer, any_timer, 40, 0), 0);
     uint64_t start = test_ns();
     run_all();
-    CHECK_GE(evl_metrics_idle_time(&loop), 15 * MS);
+    CHECK_GE(evl_metrics_idle_time(&loop), 1 * MS);
     CHECK_LE(evl_metrics_idle_time(&loop), test_ns() - start);
     CHECK_EQ(evl_poll_init_socket(&loop, &poll, sockets[0]), 0);
     CHECK_EQ(evl_poll_start(&poll, EVL_READABLE, child_poll), 0);

@@ -1474,6 +1474,47 @@ TEST(stream_alloc_large) {
     net_close(&net);
 }
 
+/* Each buffer that was asked for comes back with a callback, even when there was nothing to read
+ * after all; then the loop sleeps. */
+typedef struct {
+    net_sink_t sink; /* first, for net_on_read */
+    int out;         /* buffers that are with the library */
+} lender_t;
+
+static void lender_on_alloc(evl_handle_t *handle, size_t suggested, evl_buf_t *buf) {
+    lender_t *lender = (lender_t *)handle->data;
+    CHECK_EQ(lender->out, 0);
+    lender->out++;
+    net_alloc_small(handle, suggested, buf);
+}
+
+static void lender_on_read(evl_stream_t *stream, ssize_t nread, const evl_buf_t *buf) {
+    ((lender_t *)stream->data)->out--;
+    CHECK_EQ(buf->len, 7);
+    net_on_read(stream, nread, buf);
+}
+
+TEST(stream_alloc_comes_back) {
+    net_t net;
+    evl_tcp_t tcp;
+    lender_t lender;
+    net_open(&net);
+    memset(&lender, 0, sizeof(lender));
+    int peer = net_half(&net, &tcp);
+    tcp.data = &lender;
+    CHECK_EQ(evl_read_start(net_stream(&tcp), lender_on_alloc, lender_on_read), 0);
+    for (size_t round = 1; round <= 5; round++) {
+        net_raw_write(peer, net_bytes(lender.sink.bytes), 7 * round); /* exactly filled */
+        CHECK_LE(net_run_ms(&net.loop, 10), 10);
+        CHECK_EQ(lender.out, 0);
+    }
+    CHECK_EQ(lender.sink.bytes, 7 * 15);
+    close(peer);
+    NET_UNTIL(&net.loop, lender.sink.ends == 1);
+    CHECK_EQ(lender.out, 0);
+    net_close(&net);
+}
+
 /* Two connections read into lent buffers in one turn; each sees its own bytes. */
 TEST(stream_lent_buffers_of_two) {
     net_t net;

@@ -271,32 +271,6 @@ TEST(thread_rwlock_lets_readers_in_together) {
     evl_rwlock_destroy(&rwlock);
 }
 
-static void reader_loop(void *arg) {
-    (void)arg;
-    while (!shared_get(&flag)) {
-        evl_rwlock_rdlock(&rwlock);
-        sched_yield();
-        evl_rwlock_rdunlock(&rwlock);
-    }
-}
-
-/* Readers that overlap all the time do not keep a writer out for ever. */
-TEST(thread_rwlock_writer_is_not_starved) {
-    evl_thread_t threads[3];
-    POISON(&rwlock);
-    CHECK_EQ(evl_rwlock_init(&rwlock), 0);
-    for (int i = 0; i < 3; i++)
-        spawn(&threads[i], reader_loop, NULL);
-    for (int i = 0; i < 20; i++) {
-        evl_rwlock_wrlock(&rwlock);
-        evl_rwlock_wrunlock(&rwlock);
-    }
-    shared_set(&flag, 1);
-    for (int i = 0; i < 3; i++)
-        join(&threads[i]);
-    evl_rwlock_destroy(&rwlock);
-}
-
 /* ---- Conditions ------------------------------------------------------------------------------ */
 
 static void set_and_signal(void *arg) {
