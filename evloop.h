@@ -2900,6 +2900,7 @@ static int evli_sys_keepalive(evl_os_sock_t sock, int on, unsigned int idle, uns
                               unsigned int cnt) {
     struct tcp_keepalive values;
     DWORD unused;
+    (void)cnt;
     values.onoff = on ? 1 : 0;
     values.keepalivetime = idle * 1000;
     values.keepaliveinterval = intvl * 1000;
@@ -3599,65 +3600,72 @@ EVLOOP_API int evl_barrier_wait(evl_barrier_t *barrier) {
 
 /* ==== [SECTION] Backend contract ==== */
 
-/* What a poller must do, for whoever writes the next one. A backend is one table of functions; only
- * the loop core and the two functions evli_io_want and evli_io_forget call it, and it calls only
- * evli_io_event. It owns loop->priv.poller and, in each evli_io_t, `key` and `armed`.
+/* What a poller must do, for whoever writes the next one. A backend is one table of functions. It owns
+ * loop->priv.poller and, in each evli_io_t, `key` and `armed`; it reports through evli_io_event.
  *
  * An evli_io_t is a descriptor that an engine (streams, poll handles) has an interest in. The engine
  * says what it waits for in `want`; the backend reports what has come about through evli_io_event,
  * which collects it in `ready` and queues the io. Nothing is called back from within `wait`: the
  * core runs the queue afterwards, so that no callback can meet a half-handled batch of events. The
- * engine reads or writes until the kernel says EAGAIN and then takes the bit out of `ready`; until
- * then it does not ask to be told again.
+ * engine then accepts, reads or writes, through the backend, until that says EVL_EAGAIN or takes the
+ * bit out of `ready`; until then it does not ask to be told again.
  *
  *   init, destroy  Make and free the poller's state. init returns 0 or an error and leaves nothing.
  *   fork           In a forked child: replace what is shared with the parent, forget all
- *                  registrations; the core calls watch again for each io.
+ *                  registrations; the core clears `armed` and calls watch again for each io.
  *   watch          `want` asks for bits that `armed` does not promise. Set `armed` to what will be
  *                  reported from now on: at least `want`, more at will, since what is not wanted is
- *                  only remembered. Bits are never taken back, except for an io of a kind whose
- *                  reports are level-triggered (EVLI_IO_POLL), where `armed` must become exactly
- *                  `want`, and the report be repeated as long as the condition holds.
- *                  Returns 0 or an error: EVL_EEXIST for a descriptor that another io has.
- *   forget         The io will not be used any more. With `closing`, its descriptor is about to be
- *                  closed and nobody else can hold it; else it must be out of the kernel's set on
- *                  return, because somebody may close it or use it elsewhere. An event that is
- *                  already under way for it, or for a later user of the same descriptor number,
- *                  must not reach this io: compare a generation kept in `key`.
+ *                  only remembered. A backend whose reports are one-shot takes bits out of `armed`
+ *                  as it reports them, or looks after them itself before each wait. An io of a kind
+ *                  whose reports are level-triggered (EVLI_IO_POLL) has watch called whenever `want`
+ *                  differs from `armed`, and its report repeated as long as the condition holds.
+ *                  Returns 0 or an error, and then nothing is armed that was not before:
+ *                  EVL_EEXIST for a descriptor that another io has.
+ *   rest           Bits have left `want`. NULL where that is of no interest, as it is when the
+ *                  kernel keeps what nobody fetches.
+ *   forget         The io will not be used any more; armed becomes 0. With `closing`, its descriptor
+ *                  is about to be closed and nobody else can hold it; else it must be out of the
+ *                  kernel's set on return, because somebody may close it or use it elsewhere. An
+ *                  event that is already under way for it, or for a later user of the same
+ *                  descriptor number, must not reach this io: compare a generation kept in `key`.
  *   knows          Whether an io is registered for this descriptor.
  *   wait           Sleep until something happens, at most `timeout_ns` (0: do not sleep; EVLI_NEVER:
- *                  no limit) and never less than that when nothing does; report it. Returns the
- *                  number of events, or an error; EVL_EINTR is one.
+ *                  no limit), and report it. Returns the number of events, or an error. EVL_EINTR:
+ *                  it came back before its time; the core looks whether there is something to do
+ *                  and calls again.
  *   wake           Make `wait` return, now or the next time it is called. From any thread and from
  *                  signal handlers; errno is preserved.
  *   fd             A descriptor that is readable when `wait` would not sleep, or -1.
  *   accept, recv,  The engine's calls, made when a bit is in `ready`: the next connection; bytes into
- *   send           `buf`; bytes out of `bufs`. They return 0 or a count, or an error, of
- *                  which EVL_EAGAIN means that there is no more, and that the bit will be reported
- *                  when there is. For a readiness backend these are the system's calls.
+ *   send           `buf`; bytes out of `bufs`. They return 0 or a count, or an error, of which
+ *                  EVL_EAGAIN means that there is no more, and that the bit will be reported when
+ *                  there is. For a readiness backend these are the system's calls. recv may take
+ *                  EVLI_IN out of `ready` when it knows that there is no more.
  *
- * A kernel that completes operations (io_uring, overlapped I/O) fits the same table, because its
- * results wait in the queue until the engine fetches them. On paper:
+ * A kernel that completes operations (io_uring, overlapped I/O) fits this, because its results wait
+ * with the backend until the engine fetches them. On paper:
  *
  *   - Multishot receive into a ring of buffers. watch with EVLI_IN submits it, once. Each completion
  *     is kept in order with its io and reported as EVLI_IN. recv hands out the oldest: with `lent`
  *     it points *buf into the ring and takes that buffer back at the next recv or wait, which is
  *     just how long the loop lends; else it copies, and keeps what does not fit. EVL_EAGAIN when
- *     none is left. After evl_read_stop completions pile up until the ring is empty, which ends the
- *     multishot; nothing is lost, and watch or recv submits it again. The end of the stream and
- *     errors are completions like the others. accept is the same with multishot accept.
- *   - send submits the engine's buffers and returns EVL_EAGAIN; its completion is kept and reported
- *     as EVLI_OUT, and the send that follows returns its count. The engine sends the head of the
- *     queue each time, and that cannot have changed meanwhile. Two places take requests out of the
- *     queue other than by a count: the close, which waits (below), and evli_write_timeout, which
- *     must then cancel the operation first. evl_try_write is an ordinary nonblocking call, made
- *     only when nothing is queued, and so is connect, which waits by a one-shot poll for EVLI_OUT.
+ *     none is left. rest cancels the receive, lest one stopped stream take the ring away from the
+ *     others; what has come by then is fetched when reading goes on. accept is the same with
+ *     multishot accept: rest at a limit, and forget closes what was not fetched.
+ *   - send copies the array of buffers (the bytes stay where they are), submits, and returns
+ *     EVL_EAGAIN; its completion is reported as EVLI_OUT, and the send that follows returns the
+ *     count of that completion, whatever more it is passed. The head of the queue does not change
+ *     meanwhile but in evli_writes_abort, which gives requests back to the user: there a backend
+ *     with sends in flight needs one more function, that cancels them, and the requests a wait for
+ *     its end, as in the close below. A stream that is set to block sends by the system's call.
+ *   - evl_try_write is an ordinary nonblocking call, made only when nothing is queued, and so is
+ *     connect, which waits for EVLI_OUT by a one-shot poll.
  *   - An overlapped read from a pipe: a zero-byte read is what watch submits, so that idle pipes
  *     hold no memory; its completion is EVLI_IN, and recv is a plain read of what is there.
  *     Overlapped writes are sends as above.
  *   - An operation in flight holds the descriptor and the buffers. forget cancels it and returns
- *     EVLI_HELD while the kernel still has something: the handle is then marked EVLI_H_HELD and its
- *     close is not finished until the last completion clears that and calls evli_handle_released.
+ *     EVLI_HELD while the kernel still has something: the handle is then marked EVLI_H_HELD, and its
+ *     close is not finished until the last completion calls evli_handle_released.
  *   - wake is a message to the ring or a posted completion. Poll handles are level-triggered polls. */
 
 /* What an io waits for and what it is ready for. */
@@ -3683,6 +3691,7 @@ typedef struct evli_backend_s {
     void (*destroy)(evl_loop_t *loop);
     int (*fork)(evl_loop_t *loop);
     int (*watch)(evl_loop_t *loop, evli_io_t *io);
+    void (*rest)(evl_loop_t *loop, evli_io_t *io);
     int (*forget)(evl_loop_t *loop, evli_io_t *io, int closing);
     int (*knows)(const evl_loop_t *loop, evl_os_sock_t fd);
     int (*wait)(evl_loop_t *loop, uint64_t timeout_ns);
@@ -3755,6 +3764,13 @@ static int evli_io_want(evl_loop_t *loop, evli_io_t *io, unsigned want) {
     if ((io->ready & want) && !exact && io->link.next == NULL)
         evli_list_push(&loop->priv.ready, &io->link);
     return 0;
+}
+
+/* The engine does not wait for `bits` any more. */
+static void evli_io_rest(evl_loop_t *loop, evli_io_t *io, unsigned bits) {
+    io->want &= (uint8_t)~bits;
+    if (loop->priv.backend->rest != NULL)
+        loop->priv.backend->rest(loop, io);
 }
 
 static int evli_io_forget(evl_loop_t *loop, evli_io_t *io, int closing) {
@@ -4120,9 +4136,9 @@ static int evli_epoll_fd(const evl_loop_t *loop) {
 }
 
 static const evli_backend_t evli_backend_epoll = {
-    "epoll",           evli_epoll_init,  evli_epoll_destroy, evli_epoll_fork, evli_epoll_watch,
-    evli_epoll_forget, evli_epoll_knows, evli_epoll_wait,    evli_epoll_wake, evli_epoll_fd,
-    evli_ready_accept, evli_ready_recv,  evli_ready_send};
+    "epoll",       evli_epoll_init,   evli_epoll_destroy, evli_epoll_fork, evli_epoll_watch,
+    NULL,          evli_epoll_forget, evli_epoll_knows,   evli_epoll_wait, evli_epoll_wake,
+    evli_epoll_fd, evli_ready_accept, evli_ready_recv,    evli_ready_send};
 
 #endif /* EVLI_HAVE_EPOLL */
 
@@ -4423,10 +4439,18 @@ static int evli_kqueue_fd(const evl_loop_t *loop) {
     return evli_kqueue_of(loop)->kq;
 }
 
+/* A short read says nothing here: urgent data cuts reads short, and is not announced. */
+static int64_t evli_kqueue_recv(evl_loop_t *loop, evli_io_t *io, evl_buf_t *buf, size_t room,
+                                int lent) {
+    (void)loop;
+    (void)lent;
+    return evli_sys_recv(io->fd, buf->base, room);
+}
+
 static const evli_backend_t evli_backend_kqueue = {
-    "kqueue",           evli_kqueue_init,  evli_kqueue_destroy, evli_kqueue_fork, evli_kqueue_watch,
-    evli_kqueue_forget, evli_kqueue_knows, evli_kqueue_wait,    evli_kqueue_wake, evli_kqueue_fd,
-    evli_ready_accept,  evli_ready_recv,   evli_ready_send};
+    "kqueue",       evli_kqueue_init,   evli_kqueue_destroy, evli_kqueue_fork, evli_kqueue_watch,
+    NULL,           evli_kqueue_forget, evli_kqueue_knows,   evli_kqueue_wait, evli_kqueue_wake,
+    evli_kqueue_fd, evli_ready_accept,  evli_kqueue_recv,    evli_ready_send};
 
 #endif /* EVLI_HAVE_KQUEUE */
 
@@ -4915,10 +4939,9 @@ static int evli_iocp_fd(const evl_loop_t *loop) {
 }
 
 static const evli_backend_t evli_backend_iocp = {
-    "iocp",          evli_iocp_init,   evli_iocp_destroy, evli_iocp_fork,
-    evli_iocp_watch, evli_iocp_forget, evli_iocp_knows,   evli_iocp_wait,
-    evli_iocp_wake,  evli_iocp_fd,     evli_ready_accept, evli_ready_recv,
-    evli_ready_send};
+    "iocp",       evli_iocp_init,    evli_iocp_destroy, evli_iocp_fork, evli_iocp_watch,
+    NULL,         evli_iocp_forget,  evli_iocp_knows,   evli_iocp_wait, evli_iocp_wake,
+    evli_iocp_fd, evli_ready_accept, evli_ready_recv,   evli_ready_send};
 
 #endif /* _WIN32 */
 
@@ -5146,10 +5169,9 @@ static int evli_poll_fd(const evl_loop_t *loop) {
 }
 
 static const evli_backend_t evli_backend_poll = {
-    "poll",          evli_poll_init,   evli_poll_destroy, evli_poll_fork,
-    evli_poll_watch, evli_poll_forget, evli_poll_knows,   evli_poll_wait,
-    evli_poll_wake,  evli_poll_fd,     evli_ready_accept, evli_ready_recv,
-    evli_ready_send};
+    "poll",       evli_poll_init,    evli_poll_destroy, evli_poll_fork, evli_poll_watch,
+    NULL,         evli_poll_forget,  evli_poll_knows,   evli_poll_wait, evli_poll_wake,
+    evli_poll_fd, evli_ready_accept, evli_ready_recv,   evli_ready_send};
 
 #endif /* !_WIN32 */
 
@@ -6626,8 +6648,7 @@ static int evli_stream_due(evl_stream_t *stream, evli_due_t *due, uint64_t ns) {
 }
 
 static void evli_read_halt(evl_stream_t *stream) {
-    evli_io_t *io = &stream->priv.io;
-    io->want &= (uint8_t)~EVLI_IN;
+    evli_io_rest(stream->loop, &stream->priv.io, EVLI_IN);
     stream->priv.read_cb = NULL;
     stream->priv.alloc_cb = NULL;
     if (stream->priv.ext != NULL)
@@ -6788,7 +6809,7 @@ static void evli_writes_fail(evl_stream_t *stream, int err) {
  * and the peer must not take an orderly end for the whole. */
 static void evli_writes_abort(evl_stream_t *stream, int err) {
     stream->flags &= ~(uint32_t)EVLI_H_WRITABLE;
-    stream->priv.io.want &= (uint8_t)~EVLI_OUT;
+    evli_io_rest(stream->loop, &stream->priv.io, EVLI_OUT);
     if (stream->priv.ext != NULL)
         evli_due_stop(stream->loop, &stream->priv.ext->write_due);
     if (stream->priv.shutdown_req != NULL) {
@@ -6876,7 +6897,7 @@ static void evli_stream_flush(evl_stream_t *stream) {
     }
     evli_write_due(stream, progress);
     if (stream->priv.queue_tail == NULL) {
-        io->want &= (uint8_t)~EVLI_OUT;
+        evli_io_rest(stream->loop, io, EVLI_OUT);
         return;
     }
     err = evli_io_want(stream->loop, io, io->want | EVLI_OUT);
@@ -6930,7 +6951,7 @@ static void evli_flow_tell(evl_stream_t *stream) {
 static void evli_stream_connected(evl_stream_t *stream, int err) {
     evl_connect_t *req = stream->priv.connect_req;
     stream->priv.connect_req = NULL;
-    stream->priv.io.want &= (uint8_t)~EVLI_OUT;
+    evli_io_rest(stream->loop, &stream->priv.io, EVLI_OUT);
     if (stream->priv.ext != NULL)
         evli_due_stop(stream->loop, &stream->priv.ext->write_due);
     if (err == 0) {
@@ -7172,7 +7193,7 @@ static void evli_stream_accepted(evl_stream_t *server, evl_os_sock_t sock) {
     if (evl_is_closing(EVLI_HANDLE(server)))
         return;
     if (gate->accepted != EVLI_NO_SOCK || (gate->limit != 0 && gate->open >= gate->limit))
-        server->priv.io.want = 0;
+        evli_io_rest(server->loop, &server->priv.io, EVLI_IN);
 }
 
 /* Descriptors or memory have run out. The clients stay in the backlog; the listener rests, lest it
@@ -7180,7 +7201,7 @@ static void evli_stream_accepted(evl_stream_t *server, evl_os_sock_t sock) {
 static void evli_accept_failed(evl_stream_t *server, int err) {
     evli_gate_t *gate = server->priv.gate;
     uint64_t pause_ms = gate->failures++ == 0 ? 20 : 100;
-    server->priv.io.want = 0;
+    evli_io_rest(server->loop, &server->priv.io, EVLI_IN);
     if (evli_stream_due(server, &gate->retry, pause_ms * EVLI_NS_PER_MS) != 0)
         server->priv.io.want = EVLI_IN; /* no memory for a timer: look again at once */
     if (gate->failures == 2 && server->priv.connection_cb != NULL)
@@ -7219,7 +7240,7 @@ static void evli_listener_run(evl_loop_t *loop, evli_io_t *io) {
         } else if (!evli_accept_is_gone(err)) {
             io->ready &= (uint8_t)~EVLI_IN;
             if (io->ready & EVLI_ERR) /* the socket is gone: it would only fail again */
-                io->want = 0;
+                evli_io_rest(loop, io, EVLI_IN);
             if (server->priv.connection_cb != NULL)
                 EVLI_CALL(loop, server->priv.connection_cb(server, err));
         }
@@ -7292,7 +7313,7 @@ EVLOOP_API int evl_listen_limit(evl_stream_t *server, unsigned max_connections) 
         return EVL_EINVAL;
     gate->limit = max_connections;
     if (gate->limit != 0 && gate->open >= gate->limit)
-        server->priv.io.want = 0;
+        evli_io_rest(server->loop, &server->priv.io, EVLI_IN);
     else
         evli_listen_resume(server);
     return 0;

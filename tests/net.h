@@ -430,11 +430,18 @@ static inline evl_handle_t *net_handle(evl_tcp_t *tcp) {
     return (evl_handle_t *)tcp;
 }
 
+/* Makes a handle of memory that holds anything. */
+static inline void net_init(net_t *net, evl_tcp_t *tcp) {
+    memset(tcp, 0xA5, sizeof(*tcp));
+    CHECK_EQ(evl_tcp_init(&net->loop, tcp), 0);
+    tcp->data = NULL;
+}
+
 /* A connected handle; returns its raw, blocking peer. */
 static inline int net_half(net_t *net, evl_tcp_t *tcp) {
     int fds[2];
     net_raw_pair(fds);
-    CHECK_EQ(evl_tcp_init(&net->loop, tcp), 0);
+    net_init(net, tcp);
     CHECK_EQ(evl_tcp_open(tcp, fds[0]), 0);
     return fds[1];
 }
@@ -446,7 +453,7 @@ static inline int net_half_tight(net_t *net, evl_tcp_t *tcp) {
     CHECK_EQ(socketpair(AF_UNIX, SOCK_STREAM, 0, fds), 0);
     net_raw_shrink(fds[0]);
     net_raw_shrink(fds[1]);
-    CHECK_EQ(evl_tcp_init(&net->loop, tcp), 0);
+    net_init(net, tcp);
     CHECK_EQ(evl_tcp_open(tcp, fds[0]), 0);
     return fds[1];
 }
@@ -455,8 +462,8 @@ static inline int net_half_tight(net_t *net, evl_tcp_t *tcp) {
 static inline void net_pair(net_t *net, evl_tcp_t *a, evl_tcp_t *b) {
     int fds[2];
     net_raw_pair(fds);
-    CHECK_EQ(evl_tcp_init(&net->loop, a), 0);
-    CHECK_EQ(evl_tcp_init(&net->loop, b), 0);
+    net_init(net, a);
+    net_init(net, b);
     CHECK_EQ(evl_tcp_open(a, fds[0]), 0);
     CHECK_EQ(evl_tcp_open(b, fds[1]), 0);
 }
@@ -464,7 +471,7 @@ static inline void net_pair(net_t *net, evl_tcp_t *a, evl_tcp_t *b) {
 /* Binds to a port of the loopback and listens; returns the port. */
 static inline int net_listen(net_t *net, evl_tcp_t *server, int backlog, evl_connection_cb cb) {
     struct sockaddr_in addr = net_addr(0);
-    CHECK_EQ(evl_tcp_init(&net->loop, server), 0);
+    net_init(net, server);
     CHECK_EQ(evl_tcp_bind(server, net_sa(&addr), 0), 0);
     CHECK_EQ(evl_listen(net_stream(server), backlog, cb), 0);
     return net_raw_port(net_fileno(server));
@@ -473,7 +480,7 @@ static inline int net_listen(net_t *net, evl_tcp_t *server, int backlog, evl_con
 static inline void net_connect(net_t *net, evl_tcp_t *tcp, evl_connect_t *req, int port,
                                evl_connect_cb cb) {
     struct sockaddr_in addr = net_addr(port);
-    CHECK_EQ(evl_tcp_init(&net->loop, tcp), 0);
+    net_init(net, tcp);
     CHECK_EQ(evl_tcp_connect(req, tcp, net_sa(&addr), cb), 0);
 }
 

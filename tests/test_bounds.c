@@ -1416,12 +1416,17 @@ static void pump_open(pump_t *pump, net_t *net, int tight) {
     memset(pump, 0, sizeof(*pump));
     pump->source = tight ? net_half_tight(net, &pump->from) : net_half(net, &pump->from);
     pump->drain = tight ? net_half_tight(net, &pump->to) : net_half(net, &pump->to);
+    memset(&pump->req, 0xA5, sizeof(pump->req));
     pump->req.data = pump;
 }
 
 static void pump_start(pump_t *pump) {
     CHECK_EQ(evl_pump(&pump->req, net_stream(&pump->from), net_stream(&pump->to), pump_on_end), 0);
     CHECK_EQ(pump->calls, 0);
+    CHECK_EQ(pump->req.type, EVL_PUMP);
+    CHECK_PTR(pump->req.from, &pump->from);
+    CHECK_PTR(pump->req.to, &pump->to);
+    CHECK_EQ(pump->req.transferred, 0);
 }
 
 /* Sends what goes in, up to `total` bytes of the test stream, then the end if `total` is reached. */
@@ -1526,6 +1531,58 @@ TEST(bounds_pump_backpressure) {
     CHECK_EQ(pump.status, 0);
     CHECK_EQ(pump.req.transferred, TOTAL);
     CHECK_LE(test_alloc_peak() - bytes, 200000);
+    pump_close(&pump);
+    net_close(&net);
+}
+
+/* Much at once from the near end, little at a time to the far end: reads are cut in the middle, and
+ * what was not taken must outlive the loop's own buffer, which others read into meanwhile. */
+TEST(bounds_pump_keeps_the_rest) {
+    enum { TOTAL = 600000 };
+    net_t net;
+    pump_t pump;
+    evl_tcp_t other;
+    net_sink_t sink;
+    size_t fed = 0;
+    net_open(&net);
+    memset(&sink, 0, sizeof(sink));
+    memset(&pump, 0, sizeof(pump));
+    pump.req.data = &pump;
+    pump.source = net_half(&net, &pump.from);
+    pump.drain = net_half_tight(&net, &pump.to);
+    int peer = net_half(&net, &other);
+    other.data = &sink;
+    CHECK_EQ(evl_read_start(net_stream(&other), NULL, net_on_read), 0);
+    pump_start(&pump);
+    *net_waiting() = "a pump beside a reader\n";
+    while (pump.calls == 0 || pump.got < TOTAL) {
+        pump_feed(&pump, TOTAL);
+        net_raw_write(peer, net_bytes(fed), 1000);
+        fed += 1000;
+        evl_run(&net.loop, EVL_RUN_NOWAIT);
+        net_raw_drain(pump.drain, &pump.got);
+    }
+    CHECK_EQ(pump.req.transferred, TOTAL);
+    NET_UNTIL(&net.loop, sink.bytes == fed);
+    close(peer);
+    pump_close(&pump);
+    net_close(&net);
+}
+
+/* No memory for what `to` did not take. */
+TEST(bounds_pump_without_memory) {
+    net_t net;
+    pump_t pump;
+    net_open(&net);
+    pump_open(&pump, &net, 1);
+    net_stuff(&pump.to);
+    pump_start(&pump);
+    pump_feed(&pump, 1000000);
+    test_alloc_fail(1, 1);
+    NET_UNTIL(&net.loop, pump.calls == 1);
+    CHECK_EQ(pump.status, EVL_ENOMEM);
+    CHECK_EQ(evl_loop_alive(&net.loop), 0);
+    CHECK_EQ(evl_is_active(net_handle(&pump.from)), 0);
     pump_close(&pump);
     net_close(&net);
 }

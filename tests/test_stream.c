@@ -643,6 +643,30 @@ TEST(stream_write_queue_size) {
     net_close(&net);
 }
 
+/* Once the queue is empty, room in the kernel is nobody's business any more. */
+TEST(stream_write_queue_empty_idles) {
+    net_t net;
+    evl_tcp_t tcp;
+    net_sink_t sink;
+    evl_write_t req;
+    int written = 0;
+    size_t got = 0;
+    net_open(&net);
+    memset(&sink, 0, sizeof(sink));
+    int peer = net_half_tight(&net, &tcp);
+    tcp.data = &sink;
+    evl_buf_t buf = net_buf(0, 60000);
+    req.data = &written;
+    CHECK_EQ(evl_write(&req, net_stream(&tcp), &buf, 1, on_write_flag), 0);
+    CHECK_EQ(evl_read_start(net_stream(&tcp), NULL, net_on_read), 0);
+    CHECK_LE(net_run_ms(&net.loop, 5), 5); /* nor is a full one */
+    net_pull(&net, peer, &got, 60000);
+    NET_UNTIL(&net.loop, written);
+    CHECK_LE(net_run_ms(&net.loop, 10), 8);
+    close(peer);
+    net_close(&net);
+}
+
 /* A queued write keeps the loop alive although nothing else does. */
 TEST(stream_write_keeps_the_loop_alive) {
     net_t net;
