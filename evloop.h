@@ -709,6 +709,7 @@ struct evl_loop_s {
         evli_node_t *sent;        /* atomic: asyncs signalled and not yet seen */
         evli_node_t *posted;      /* atomic: posts not yet seen */
         evli_node_t *async_taken; /* taken from `sent`, for the next pass */
+        evli_node_t **async_end;  /* … the end of that */
         evli_node_t *async_batch; /* to run in this one */
         evli_node_t *post_batch;
         uint32_t awake;       /* atomic: 1 while a sender need not wake the loop */
@@ -809,7 +810,7 @@ EVLOOP_API int evl_backend_timeout(const evl_loop_t *loop);
 
 typedef struct evl_metrics_s {
     uint64_t loop_count;     /* iterations */
-    uint64_t events;         /* that the poller reported */
+    uint64_t events;         /* that the poller reported, and batches of asyncs */
     uint64_t events_waiting; /* … of those, found by looking without sleeping */
 } evl_metrics_t;
 
@@ -1067,6 +1068,7 @@ struct evl_async_s {
     EVLI_HANDLE_FIELDS
     struct {
         evli_node_t node;
+        evli_node_t **back; /* what points to the node, once the loop has taken it */
         evl_async_cb cb;
         uint32_t state; /* atomic */
     } priv;
@@ -1630,6 +1632,13 @@ typedef int evli_iovlen_t;
 #define EVLI_LIKELY(condition) (condition)
 #endif
 
+/* A function of a layer that is complete in itself: when parts are left out, nobody may call it. */
+#if defined(__GNUC__) || defined(__TINYC__)
+#define EVLI_SPARE __attribute__((unused)) static
+#else
+#define EVLI_SPARE static
+#endif
+
 #define EVLI_OF(ptr, type, member) ((type *)(void *)((char *)(ptr)-offsetof(type, member)))
 #define EVLI_COUNT(array)          (sizeof(array) / sizeof((array)[0]))
 
@@ -2132,7 +2141,7 @@ EVLOOP_API evl_buf_t evl_buf_init(char *base, unsigned int len) {
     return buf;
 }
 
-static size_t evli_bufs_size(const evl_buf_t *bufs, unsigned int nbufs) {
+EVLI_SPARE size_t evli_bufs_size(const evl_buf_t *bufs, unsigned int nbufs) {
     size_t size = 0;
     unsigned int i;
     for (i = 0; i < nbufs; i++)
@@ -2141,7 +2150,7 @@ static size_t evli_bufs_size(const evl_buf_t *bufs, unsigned int nbufs) {
 }
 
 /* An address that needs the number of the link it belongs to, and has none: any link must do. */
-static int evli_is_link_local(const struct sockaddr *addr) {
+EVLI_SPARE int evli_is_link_local(const struct sockaddr *addr) {
     const struct sockaddr_in6 *addr6 = (const struct sockaddr_in6 *)(const void *)addr;
     return addr->sa_family == AF_INET6 && IN6_IS_ADDR_LINKLOCAL(&addr6->sin6_addr);
 }
@@ -2175,22 +2184,22 @@ static uint64_t evli_sys_clock(void) {
     return (uint64_t)ts.tv_sec * EVLI_NS_PER_S + (uint64_t)ts.tv_nsec;
 }
 
-static void evli_sys_close(int fd) {
+EVLI_SPARE void evli_sys_close(int fd) {
     /* Not again on EINTR: the descriptor is gone all the same, and may be another thread's by then. */
     int saved = errno;
     close(fd);
     errno = saved;
 }
 
-static void evli_sys_close_socket(evl_os_sock_t fd) {
+EVLI_SPARE void evli_sys_close_socket(evl_os_sock_t fd) {
     evli_sys_close(fd);
 }
 
-static int evli_sys_is_stdio(evl_os_sock_t fd) {
+EVLI_SPARE int evli_sys_is_stdio(evl_os_sock_t fd) {
     return fd >= 0 && fd <= 2;
 }
 
-static int evli_sys_nonblock(evl_os_sock_t fd, int on) {
+EVLI_SPARE int evli_sys_nonblock(evl_os_sock_t fd, int on) {
     int r, fault;
     do {
         fault = EVLOOP_FAULT("fionbio");
@@ -2199,7 +2208,7 @@ static int evli_sys_nonblock(evl_os_sock_t fd, int on) {
     return r < 0 ? -errno : 0;
 }
 
-static int evli_sys_fcntl_add(int fd, int get, int set, int flag) {
+EVLI_SPARE int evli_sys_fcntl_add(int fd, int get, int set, int flag) {
     int r, fault = EVLOOP_FAULT("fcntl");
     r = fault ? evli_fail(fault) : fcntl(fd, get);
     if (r >= 0 && !(r & flag))
@@ -2208,20 +2217,20 @@ static int evli_sys_fcntl_add(int fd, int get, int set, int flag) {
 }
 
 /* FIONBIO where it is known to the device, O_NONBLOCK for the rest (a kqueue, say). */
-static int evli_sys_nonblock_any(evl_os_sock_t fd) {
+EVLI_SPARE int evli_sys_nonblock_any(evl_os_sock_t fd) {
     int err = evli_sys_nonblock(fd, 1);
     return err == EVL_ENOTTY ? evli_sys_fcntl_add(fd, F_GETFL, F_SETFL, O_NONBLOCK) : err;
 }
 
 #if EVLI_HAVE_MSG_NOSIGNAL
 
-static void evli_sys_no_sigpipe(evl_os_sock_t fd) {
+EVLI_SPARE void evli_sys_no_sigpipe(evl_os_sock_t fd) {
     (void)fd;
 }
 
 #else
 
-static void evli_sys_no_sigpipe(evl_os_sock_t fd) {
+EVLI_SPARE void evli_sys_no_sigpipe(evl_os_sock_t fd) {
     int on = 1;
     setsockopt(fd, SOL_SOCKET, SO_NOSIGPIPE, &on, sizeof(on));
 }
@@ -2230,14 +2239,14 @@ static void evli_sys_no_sigpipe(evl_os_sock_t fd) {
 
 #if EVLI_HAVE_ACCEPT4
 
-static int evli_sys_socket(int domain, int type, int protocol, evl_os_sock_t *sock) {
+EVLI_SPARE int evli_sys_socket(int domain, int type, int protocol, evl_os_sock_t *sock) {
     int fault = EVLOOP_FAULT("socket");
     *sock =
         fault ? evli_fail(fault) : socket(domain, type | SOCK_NONBLOCK | SOCK_CLOEXEC, protocol);
     return *sock < 0 ? -errno : 0;
 }
 
-static int evli_sys_accept(evl_os_sock_t listener, evl_os_sock_t *sock) {
+EVLI_SPARE int evli_sys_accept(evl_os_sock_t listener, evl_os_sock_t *sock) {
     int fault;
     do {
         fault = EVLOOP_FAULT("accept");
@@ -2247,13 +2256,13 @@ static int evli_sys_accept(evl_os_sock_t listener, evl_os_sock_t *sock) {
     return *sock < 0 ? -errno : 0;
 }
 
-static int evli_sys_socketpair(int type, int protocol, int fds[2]) {
+EVLI_SPARE int evli_sys_socketpair(int type, int protocol, int fds[2]) {
     int fault = EVLOOP_FAULT("socketpair");
     int r = fault ? evli_fail(fault) : socketpair(AF_UNIX, type | SOCK_CLOEXEC, protocol, fds);
     return r < 0 ? -errno : 0;
 }
 
-static int evli_sys_pipe(int fds[2]) {
+EVLI_SPARE int evli_sys_pipe(int fds[2]) {
     int fault = EVLOOP_FAULT("pipe");
     int r = fault ? evli_fail(fault) : pipe2(fds, O_CLOEXEC);
     return r < 0 ? -errno : 0;
@@ -2262,7 +2271,7 @@ static int evli_sys_pipe(int fds[2]) {
 #else
 
 /* Makes a descriptor what SOCK_NONBLOCK and SOCK_CLOEXEC would have made it, or closes it. */
-static int evli_sys_adopt(int fd, int nonblock) {
+EVLI_SPARE int evli_sys_adopt(int fd, int nonblock) {
     int err = evli_sys_fcntl_add(fd, F_GETFD, F_SETFD, FD_CLOEXEC);
     if (err == 0 && nonblock)
         err = evli_sys_nonblock(fd, 1);
@@ -2274,13 +2283,13 @@ static int evli_sys_adopt(int fd, int nonblock) {
     return err;
 }
 
-static int evli_sys_socket(int domain, int type, int protocol, evl_os_sock_t *sock) {
+EVLI_SPARE int evli_sys_socket(int domain, int type, int protocol, evl_os_sock_t *sock) {
     int fault = EVLOOP_FAULT("socket");
     *sock = fault ? evli_fail(fault) : socket(domain, type, protocol);
     return *sock < 0 ? -errno : evli_sys_adopt(*sock, 1);
 }
 
-static int evli_sys_accept(evl_os_sock_t listener, evl_os_sock_t *sock) {
+EVLI_SPARE int evli_sys_accept(evl_os_sock_t listener, evl_os_sock_t *sock) {
     int fault;
     do {
         fault = EVLOOP_FAULT("accept");
@@ -2290,7 +2299,7 @@ static int evli_sys_accept(evl_os_sock_t listener, evl_os_sock_t *sock) {
 }
 
 /* The second descriptor must not outlive a failure of the first, nor the other way round. */
-static int evli_sys_adopt_two(int fds[2]) {
+EVLI_SPARE int evli_sys_adopt_two(int fds[2]) {
     int err = evli_sys_adopt(fds[0], 0);
     if (err < 0) {
         evli_sys_close(fds[1]);
@@ -2302,13 +2311,13 @@ static int evli_sys_adopt_two(int fds[2]) {
     return err;
 }
 
-static int evli_sys_socketpair(int type, int protocol, int fds[2]) {
+EVLI_SPARE int evli_sys_socketpair(int type, int protocol, int fds[2]) {
     int fault = EVLOOP_FAULT("socketpair");
     int r = fault ? evli_fail(fault) : socketpair(AF_UNIX, type, protocol, fds);
     return r < 0 ? -errno : evli_sys_adopt_two(fds);
 }
 
-static int evli_sys_pipe(int fds[2]) {
+EVLI_SPARE int evli_sys_pipe(int fds[2]) {
     int fault = EVLOOP_FAULT("pipe");
     int r = fault ? evli_fail(fault) : pipe(fds);
     return r < 0 ? -errno : evli_sys_adopt_two(fds);
@@ -2317,7 +2326,7 @@ static int evli_sys_pipe(int fds[2]) {
 #endif
 
 /* Never blocks, whatever the socket's mode. */
-static int64_t evli_sys_recv(evl_os_sock_t fd, char *base, size_t len) {
+EVLI_SPARE int64_t evli_sys_recv(evl_os_sock_t fd, char *base, size_t len) {
     ssize_t n;
     int fault;
     do {
@@ -2328,7 +2337,8 @@ static int64_t evli_sys_recv(evl_os_sock_t fd, char *base, size_t len) {
 }
 
 /* Sends from `nbufs` buffers, waiting for room only if `blocking`. */
-static int64_t evli_sys_send(evl_os_sock_t fd, const evl_buf_t *bufs, size_t nbufs, int blocking) {
+EVLI_SPARE int64_t evli_sys_send(evl_os_sock_t fd, const evl_buf_t *bufs, size_t nbufs,
+                                 int blocking) {
     struct msghdr msg;
     size_t most = EVLOOP_SHORT("send", bufs[0].len);
     int flags = EVLI_MSG_NOSIGNAL | (blocking ? 0 : MSG_DONTWAIT);
@@ -2349,35 +2359,35 @@ static int64_t evli_sys_send(evl_os_sock_t fd, const evl_buf_t *bufs, size_t nbu
     return n < 0 ? -errno : n;
 }
 
-static int evli_sys_setsockopt(evl_os_sock_t fd, int level, int name, const void *value,
-                               size_t len) {
+EVLI_SPARE int evli_sys_setsockopt(evl_os_sock_t fd, int level, int name, const void *value,
+                                   size_t len) {
     int fault = EVLOOP_FAULT("setsockopt");
     int r = fault ? evli_fail(fault) : setsockopt(fd, level, name, value, (socklen_t)len);
     return r < 0 ? -errno : 0;
 }
 
-static int evli_sys_getsockopt(evl_os_sock_t fd, int level, int name, int *value) {
+EVLI_SPARE int evli_sys_getsockopt(evl_os_sock_t fd, int level, int name, int *value) {
     socklen_t len = sizeof(*value);
     int fault = EVLOOP_FAULT("getsockopt");
     int r = fault ? evli_fail(fault) : getsockopt(fd, level, name, value, &len);
     return r < 0 ? -errno : 0;
 }
 
-static int evli_sys_bind(evl_os_sock_t fd, const struct sockaddr *addr, socklen_t len) {
+EVLI_SPARE int evli_sys_bind(evl_os_sock_t fd, const struct sockaddr *addr, socklen_t len) {
     int fault = EVLOOP_FAULT("bind");
     int r = fault ? evli_fail(fault) : bind(fd, addr, len);
     return r < 0 ? -errno : 0;
 }
 
 /* Starts connecting, which goes on by itself also when a signal came. */
-static int evli_sys_connect(evl_os_sock_t fd, const struct sockaddr *addr, socklen_t len) {
+EVLI_SPARE int evli_sys_connect(evl_os_sock_t fd, const struct sockaddr *addr, socklen_t len) {
     int fault = EVLOOP_FAULT("connect");
     int r = fault ? evli_fail(fault) : connect(fd, addr, len);
     return r == 0 || errno == EINPROGRESS || errno == EINTR ? 0 : -errno;
 }
 
 /* The own address of a socket, or its peer's. */
-static int evli_sys_name(evl_os_sock_t fd, int peer, struct sockaddr *name, int *namelen) {
+EVLI_SPARE int evli_sys_name(evl_os_sock_t fd, int peer, struct sockaddr *name, int *namelen) {
     socklen_t len = (socklen_t)*namelen;
     int fault = EVLOOP_FAULT("getsockname");
     int r = fault  ? evli_fail(fault)
@@ -2390,7 +2400,7 @@ static int evli_sys_name(evl_os_sock_t fd, int peer, struct sockaddr *name, int 
 }
 
 /* Whether a descriptor can be waited for: files and directories are always ready. */
-static int evli_sys_can_wait(evl_os_sock_t fd) {
+EVLI_SPARE int evli_sys_can_wait(evl_os_sock_t fd) {
     struct stat file;
     if (fstat(fd, &file) != 0)
         return -errno;
@@ -2398,17 +2408,17 @@ static int evli_sys_can_wait(evl_os_sock_t fd) {
 }
 
 /* Lets another thread run that is about to finish something. */
-static void evli_sys_yield(void) {
+EVLI_SPARE void evli_sys_yield(void) {
     sched_yield();
 }
 
-static int evli_sys_shutdown(evl_os_sock_t fd) {
+EVLI_SPARE int evli_sys_shutdown(evl_os_sock_t fd) {
     int fault = EVLOOP_FAULT("shutdown");
     int r = fault ? evli_fail(fault) : shutdown(fd, SHUT_WR);
     return r < 0 ? -errno : 0;
 }
 
-static int evli_sys_listen(evl_os_sock_t fd, int backlog) {
+EVLI_SPARE int evli_sys_listen(evl_os_sock_t fd, int backlog) {
     int fault = EVLOOP_FAULT("listen");
     int r = fault ? evli_fail(fault) : listen(fd, backlog);
     return r < 0 ? -errno : 0;
@@ -2473,18 +2483,18 @@ EVLOOP_API int evl_pipe(evl_file fds[2], int read_flags, int write_flags) {
     return 0;
 }
 
-static int evli_sys_set_blocking(evl_os_sock_t fd, int blocking) {
+EVLI_SPARE int evli_sys_set_blocking(evl_os_sock_t fd, int blocking) {
     return evli_sys_nonblock(fd, !blocking);
 }
 
 /* A port may be bound while connections of its last owner linger. */
-static int evli_sys_reuseaddr(evl_os_sock_t fd) {
+EVLI_SPARE int evli_sys_reuseaddr(evl_os_sock_t fd) {
     int on = 1;
     return evli_sys_setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof(on));
 }
 
 /* Gives up connecting. */
-static void evli_sys_disconnect(evl_os_sock_t fd) {
+EVLI_SPARE void evli_sys_disconnect(evl_os_sock_t fd) {
     struct sockaddr none;
     memset(&none, 0, sizeof(none));
     none.sa_family = AF_UNSPEC;
@@ -2492,18 +2502,18 @@ static void evli_sys_disconnect(evl_os_sock_t fd) {
 }
 
 /* How a connect has ended: 0, an error, or EVL_EALREADY while it has not. */
-static int evli_sys_connect_result(evl_os_sock_t fd) {
+EVLI_SPARE int evli_sys_connect_result(evl_os_sock_t fd) {
     int error = 0, err = evli_sys_getsockopt(fd, SOL_SOCKET, SO_ERROR, &error);
     if (err != 0)
         return err;
     return error == EINPROGRESS ? (int)EVL_EALREADY : -error;
 }
 
-static uint32_t evli_sys_scope_id(const char *scope) {
+EVLI_SPARE uint32_t evli_sys_scope_id(const char *scope) {
     return if_nametoindex(scope);
 }
 
-static int evli_sys_block_signal(int signum) {
+EVLI_SPARE int evli_sys_block_signal(int signum) {
     return signum == SIGPROF ? 0 : (int)EVL_EINVAL;
 }
 
@@ -2515,8 +2525,8 @@ static int evli_sys_block_signal(int signum) {
 #define EVLI_TCP_KEEPIDLE TCP_KEEPALIVE /* macOS's name for it */
 #endif
 
-static int evli_sys_keepalive(evl_os_sock_t fd, int on, unsigned int idle, unsigned int intvl,
-                              unsigned int cnt) {
+EVLI_SPARE int evli_sys_keepalive(evl_os_sock_t fd, int on, unsigned int idle, unsigned int intvl,
+                                  unsigned int cnt) {
     int idle_s = (int)idle, intvl_s = (int)intvl, probes = (int)cnt, err;
     err = evli_sys_setsockopt(fd, SOL_SOCKET, SO_KEEPALIVE, &on, sizeof(on));
     if (err != 0 || !on)
@@ -2532,8 +2542,8 @@ static int evli_sys_keepalive(evl_os_sock_t fd, int on, unsigned int idle, unsig
 #else
 
 /* OpenBSD sets the times for the whole system. */
-static int evli_sys_keepalive(evl_os_sock_t fd, int on, unsigned int idle, unsigned int intvl,
-                              unsigned int cnt) {
+EVLI_SPARE int evli_sys_keepalive(evl_os_sock_t fd, int on, unsigned int idle, unsigned int intvl,
+                                  unsigned int cnt) {
     return evli_sys_setsockopt(fd, SOL_SOCKET, SO_KEEPALIVE, &on, sizeof(on));
 }
 
@@ -2541,14 +2551,14 @@ static int evli_sys_keepalive(evl_os_sock_t fd, int on, unsigned int idle, unsig
 
 #if defined(__linux__) || defined(__DragonFly__)
 
-static int evli_sys_reuseport(evl_os_sock_t fd) {
+EVLI_SPARE int evli_sys_reuseport(evl_os_sock_t fd) {
     int on = 1;
     return evli_sys_setsockopt(fd, SOL_SOCKET, SO_REUSEPORT, &on, sizeof(on));
 }
 
 #elif defined(__FreeBSD__) && defined(SO_REUSEPORT_LB)
 
-static int evli_sys_reuseport(evl_os_sock_t fd) {
+EVLI_SPARE int evli_sys_reuseport(evl_os_sock_t fd) {
     int on = 1;
     return evli_sys_setsockopt(fd, SOL_SOCKET, SO_REUSEPORT_LB, &on, sizeof(on));
 }
@@ -2556,14 +2566,14 @@ static int evli_sys_reuseport(evl_os_sock_t fd) {
 #else
 
 /* SO_REUSEPORT there lets the last socket take all: not what is asked for. */
-static int evli_sys_reuseport(evl_os_sock_t fd) {
+EVLI_SPARE int evli_sys_reuseport(evl_os_sock_t fd) {
     (void)fd;
     return EVL_ENOTSUP;
 }
 
 #endif
 
-static uint32_t evli_sys_link_local_scope(void) {
+EVLI_SPARE uint32_t evli_sys_link_local_scope(void) {
     struct ifaddrs *all, *one;
     uint32_t scope = 0;
     if (getifaddrs(&all) != 0)
@@ -2711,7 +2721,7 @@ EVLOOP_API void evl_sleep(unsigned int msec) {
     Sleep(msec);
 }
 
-static void evli_sys_yield(void) {
+EVLI_SPARE void evli_sys_yield(void) {
     SwitchToThread();
 }
 
@@ -2733,40 +2743,40 @@ static int evli_wsa_init(void) {
     return evli_wsa_status;
 }
 
-static void evli_sys_close_socket(evl_os_sock_t sock) {
+EVLI_SPARE void evli_sys_close_socket(evl_os_sock_t sock) {
     int saved = WSAGetLastError();
     closesocket(sock);
     WSASetLastError(saved);
 }
 
-static int evli_sys_is_stdio(evl_os_sock_t sock) {
+EVLI_SPARE int evli_sys_is_stdio(evl_os_sock_t sock) {
     (void)sock;
     return 0;
 }
 
-static int evli_sys_nonblock(evl_os_sock_t sock, int on) {
+EVLI_SPARE int evli_sys_nonblock(evl_os_sock_t sock, int on) {
     u_long mode = on ? 1 : 0;
     int fault = EVLOOP_FAULT("fionbio");
     int r = fault ? evli_fail(fault) : ioctlsocket(sock, (long)FIONBIO, &mode);
     return r == SOCKET_ERROR ? evli_wsa_error() : 0;
 }
 
-static int evli_sys_nonblock_any(evl_os_sock_t sock) {
+EVLI_SPARE int evli_sys_nonblock_any(evl_os_sock_t sock) {
     return evli_sys_nonblock(sock, 1);
 }
 
 /* Sockets stay nonblocking, so that reads never block: a blocking write waits for room itself. */
-static int evli_sys_set_blocking(evl_os_sock_t sock, int blocking) {
+EVLI_SPARE int evli_sys_set_blocking(evl_os_sock_t sock, int blocking) {
     (void)sock;
     (void)blocking;
     return 0;
 }
 
-static void evli_sys_no_sigpipe(evl_os_sock_t sock) {
+EVLI_SPARE void evli_sys_no_sigpipe(evl_os_sock_t sock) {
     (void)sock;
 }
 
-static int evli_sys_socket(int domain, int type, int protocol, evl_os_sock_t *sock) {
+EVLI_SPARE int evli_sys_socket(int domain, int type, int protocol, evl_os_sock_t *sock) {
     int fault = EVLOOP_FAULT("socket"), err = evli_wsa_init();
     if (err != 0)
         return err;
@@ -2781,7 +2791,7 @@ static int evli_sys_socket(int domain, int type, int protocol, evl_os_sock_t *so
     return err;
 }
 
-static int evli_sys_accept(evl_os_sock_t listener, evl_os_sock_t *sock) {
+EVLI_SPARE int evli_sys_accept(evl_os_sock_t listener, evl_os_sock_t *sock) {
     int err, fault = EVLOOP_FAULT("accept");
     *sock = fault ? (evl_os_sock_t)evli_fail(fault) : accept(listener, NULL, NULL);
     if (*sock == EVLI_NO_SOCK)
@@ -2793,15 +2803,15 @@ static int evli_sys_accept(evl_os_sock_t listener, evl_os_sock_t *sock) {
     return err;
 }
 
-static int64_t evli_sys_recv(evl_os_sock_t sock, char *base, size_t len) {
+EVLI_SPARE int64_t evli_sys_recv(evl_os_sock_t sock, char *base, size_t len) {
     int fault = EVLOOP_FAULT("recv");
     int n = fault ? evli_fail(fault)
                   : recv(sock, base, (int)(len < INT_MAX ? len : (size_t)INT_MAX), 0);
     return n == SOCKET_ERROR ? evli_wsa_error() : n;
 }
 
-static int64_t evli_sys_send(evl_os_sock_t sock, const evl_buf_t *bufs, size_t nbufs,
-                             int blocking) {
+EVLI_SPARE int64_t evli_sys_send(evl_os_sock_t sock, const evl_buf_t *bufs, size_t nbufs,
+                                 int blocking) {
     WSAPOLLFD room;
     DWORD sent;
     for (;;) {
@@ -2827,26 +2837,26 @@ static int64_t evli_sys_send(evl_os_sock_t sock, const evl_buf_t *bufs, size_t n
     }
 }
 
-static int evli_sys_setsockopt(evl_os_sock_t sock, int level, int name, const void *value,
-                               size_t len) {
+EVLI_SPARE int evli_sys_setsockopt(evl_os_sock_t sock, int level, int name, const void *value,
+                                   size_t len) {
     int fault = EVLOOP_FAULT("setsockopt");
     int r = fault ? evli_fail(fault) : setsockopt(sock, level, name, (const char *)value, (int)len);
     return r == SOCKET_ERROR ? evli_wsa_error() : 0;
 }
 
-static int evli_sys_getsockopt(evl_os_sock_t sock, int level, int name, int *value) {
+EVLI_SPARE int evli_sys_getsockopt(evl_os_sock_t sock, int level, int name, int *value) {
     int len = sizeof(*value), fault = EVLOOP_FAULT("getsockopt");
     int r = fault ? evli_fail(fault) : getsockopt(sock, level, name, (char *)value, &len);
     return r == SOCKET_ERROR ? evli_wsa_error() : 0;
 }
 
 /* SO_REUSEADDR would let others steal the port there; without it, it does what it does elsewhere. */
-static int evli_sys_reuseaddr(evl_os_sock_t sock) {
+EVLI_SPARE int evli_sys_reuseaddr(evl_os_sock_t sock) {
     (void)sock;
     return 0;
 }
 
-static int evli_sys_bind(evl_os_sock_t sock, const struct sockaddr *addr, socklen_t len) {
+EVLI_SPARE int evli_sys_bind(evl_os_sock_t sock, const struct sockaddr *addr, socklen_t len) {
     int fault = EVLOOP_FAULT("bind");
     int r = fault ? evli_fail(fault) : bind(sock, addr, len);
     if (r == SOCKET_ERROR && WSAGetLastError() == WSAEFAULT) /* the other family's address */
@@ -2854,23 +2864,23 @@ static int evli_sys_bind(evl_os_sock_t sock, const struct sockaddr *addr, sockle
     return r == SOCKET_ERROR ? evli_wsa_error() : 0;
 }
 
-static int evli_sys_connect(evl_os_sock_t sock, const struct sockaddr *addr, socklen_t len) {
+EVLI_SPARE int evli_sys_connect(evl_os_sock_t sock, const struct sockaddr *addr, socklen_t len) {
     int fault = EVLOOP_FAULT("connect");
     int r = fault ? evli_fail(fault) : connect(sock, addr, len);
     return r == 0 || WSAGetLastError() == WSAEWOULDBLOCK ? 0 : evli_wsa_error();
 }
 
 /* Windows gives up only with the socket: a second connect is refused there. */
-static void evli_sys_disconnect(evl_os_sock_t sock) {
+EVLI_SPARE void evli_sys_disconnect(evl_os_sock_t sock) {
     (void)sock;
 }
 
-static int evli_sys_connect_result(evl_os_sock_t sock) {
+EVLI_SPARE int evli_sys_connect_result(evl_os_sock_t sock) {
     int error = 0, err = evli_sys_getsockopt(sock, SOL_SOCKET, SO_ERROR, &error);
     return err != 0 ? err : evl_translate_sys_error(error);
 }
 
-static int evli_sys_name(evl_os_sock_t sock, int peer, struct sockaddr *name, int *namelen) {
+EVLI_SPARE int evli_sys_name(evl_os_sock_t sock, int peer, struct sockaddr *name, int *namelen) {
     int fault = EVLOOP_FAULT("getsockname");
     int r = fault  ? evli_fail(fault)
             : peer ? getpeername(sock, name, namelen)
@@ -2878,26 +2888,26 @@ static int evli_sys_name(evl_os_sock_t sock, int peer, struct sockaddr *name, in
     return r == SOCKET_ERROR ? evli_wsa_error() : 0;
 }
 
-static int evli_sys_can_wait(evl_os_sock_t sock) {
+EVLI_SPARE int evli_sys_can_wait(evl_os_sock_t sock) {
     int type;
     return evli_sys_getsockopt(sock, SOL_SOCKET, SO_TYPE, &type);
 }
 
-static int evli_sys_listen(evl_os_sock_t sock, int backlog) {
+EVLI_SPARE int evli_sys_listen(evl_os_sock_t sock, int backlog) {
     int fault = EVLOOP_FAULT("listen");
     int r = fault ? evli_fail(fault) : listen(sock, backlog);
     return r == SOCKET_ERROR ? evli_wsa_error() : 0;
 }
 
-static int evli_sys_shutdown(evl_os_sock_t sock) {
+EVLI_SPARE int evli_sys_shutdown(evl_os_sock_t sock) {
     int fault = EVLOOP_FAULT("shutdown");
     int r = fault ? evli_fail(fault) : shutdown(sock, SD_SEND);
     return r == SOCKET_ERROR ? evli_wsa_error() : 0;
 }
 
 /* The number of probes cannot be set: it is 10. */
-static int evli_sys_keepalive(evl_os_sock_t sock, int on, unsigned int idle, unsigned int intvl,
-                              unsigned int cnt) {
+EVLI_SPARE int evli_sys_keepalive(evl_os_sock_t sock, int on, unsigned int idle, unsigned int intvl,
+                                  unsigned int cnt) {
     struct tcp_keepalive values;
     DWORD unused;
     (void)cnt;
@@ -2910,27 +2920,27 @@ static int evli_sys_keepalive(evl_os_sock_t sock, int on, unsigned int idle, uns
     return 0;
 }
 
-static int evli_sys_reuseport(evl_os_sock_t sock) {
+EVLI_SPARE int evli_sys_reuseport(evl_os_sock_t sock) {
     (void)sock;
     return EVL_ENOTSUP;
 }
 
 /* Windows finds the link of such an address itself. */
-static uint32_t evli_sys_link_local_scope(void) {
+EVLI_SPARE uint32_t evli_sys_link_local_scope(void) {
     return 0;
 }
 
-static uint32_t evli_sys_scope_id(const char *scope) {
+EVLI_SPARE uint32_t evli_sys_scope_id(const char *scope) {
     return (uint32_t)strtoul(scope, NULL, 10);
 }
 
-static int evli_sys_block_signal(int signum) {
+EVLI_SPARE int evli_sys_block_signal(int signum) {
     (void)signum;
     return EVL_ENOSYS; /* Windows has no signals to block */
 }
 
 /* Two connected sockets: over loopback, and nobody else's, which the addresses prove. */
-static int evli_sys_connect_pair(evl_os_sock_t listener, evl_os_sock_t out, evl_os_sock_t *in) {
+EVLI_SPARE int evli_sys_connect_pair(evl_os_sock_t listener, evl_os_sock_t out, evl_os_sock_t *in) {
     struct sockaddr_in own, peer;
     int len = sizeof(own), err;
     memset(&own, 0, sizeof(own));
@@ -3176,7 +3186,8 @@ EVLOOP_API int evl_cond_init(evl_cond_t *cond) {
 EVLOOP_API int evl_cond_timedwait(evl_cond_t *cond, evl_mutex_t *mutex, uint64_t timeout_ns) {
     struct timespec ts;
     uint64_t end = evli_add_ns(evli_sys_clock(), timeout_ns);
-    ts.tv_sec = (time_t)(end / EVLI_NS_PER_S);
+    uint64_t seconds = end / EVLI_NS_PER_S;
+    ts.tv_sec = (time_t)(seconds > INT_MAX ? INT_MAX : seconds); /* time_t may have 32 bits */
     ts.tv_nsec = (long)(end % EVLI_NS_PER_S);
     return -pthread_cond_timedwait(cond, mutex, &ts);
 }
@@ -3742,7 +3753,7 @@ static void evli_io_event(evl_loop_t *loop, evli_io_t *io, unsigned bits) {
 }
 
 /* Has the io run in the next pending phase, for something that has happened already. */
-static void evli_io_feed(evl_loop_t *loop, evli_io_t *io) {
+EVLI_SPARE void evli_io_feed(evl_loop_t *loop, evli_io_t *io) {
     io->ready |= EVLI_FED;
     if (io->link.next == NULL)
         evli_list_push(&loop->priv.pending, &io->link);
@@ -3767,7 +3778,7 @@ static int evli_io_want(evl_loop_t *loop, evli_io_t *io, unsigned want) {
 }
 
 /* The engine does not wait for `bits` any more. */
-static void evli_io_rest(evl_loop_t *loop, evli_io_t *io, unsigned bits) {
+EVLI_SPARE void evli_io_rest(evl_loop_t *loop, evli_io_t *io, unsigned bits) {
     io->want &= (uint8_t)~bits;
     if (loop->priv.backend->rest != NULL)
         loop->priv.backend->rest(loop, io);
@@ -4098,7 +4109,7 @@ static void evli_epoll_rebuild(evli_epoll_t *poller) {
 
 static int evli_epoll_wait(evl_loop_t *loop, uint64_t timeout_ns) {
     evli_epoll_t *poller = evli_epoll_of(loop);
-    int i, n;
+    int i, n, woken = 0;
     if (poller->stale >= EVLI_EPOLL_STALE && !poller->lent)
         evli_epoll_rebuild(poller);
     n = evli_epoll_wait_once(loop, poller, timeout_ns);
@@ -4108,15 +4119,17 @@ static int evli_epoll_wait(evl_loop_t *loop, uint64_t timeout_ns) {
         uint64_t data = poller->events[i].data;
         uint32_t fd = (uint32_t)data;
         evli_io_t *io;
-        if (data == EVLI_EPOLL_WAKE)
+        if (data == EVLI_EPOLL_WAKE) { /* what woke the loop is counted when it runs */
+            woken++;
             continue;
+        }
         io = fd < poller->table.count ? poller->table.ios[fd] : NULL;
         if (io != NULL && io->key == data >> 32)
             evli_io_event(loop, io, evli_epoll_bits(poller->events[i].events));
         else
             poller->stale++;
     }
-    return n;
+    return n - woken;
 }
 
 static void evli_epoll_wake(evl_loop_t *loop) {
@@ -4409,7 +4422,7 @@ static int evli_kqueue_wait(evl_loop_t *loop, uint64_t timeout_ns) {
     evli_kqueue_t *poller = evli_kqueue_of(loop);
     struct timespec ts;
     sigset_t before;
-    int i, n, fault = EVLOOP_FAULT("kevent");
+    int i, n, woken = 0, fault = EVLOOP_FAULT("kevent");
     uint64_t seconds = timeout_ns / EVLI_NS_PER_S;
     ts.tv_sec = (time_t)(seconds > EVLI_KEVENT_MAX_S ? EVLI_KEVENT_MAX_S : seconds);
     ts.tv_nsec = (long)(timeout_ns % EVLI_NS_PER_S);
@@ -4421,12 +4434,14 @@ static int evli_kqueue_wait(evl_loop_t *loop, uint64_t timeout_ns) {
     evli_sleep_unblock(loop, &before);
     for (i = 0; i < n; i++) {
         const struct kevent *event = &poller->events[i];
-        if (event->udata == NULL)
+        if (event->udata == NULL) {
             evli_kqueue_woken(poller);
-        else
+            woken++;
+        } else {
             evli_io_event(loop, (evli_io_t *)event->udata, evli_kqueue_bits(event));
+        }
     }
-    return n;
+    return n - woken;
 }
 
 static void evli_kqueue_wake(evl_loop_t *loop) {
@@ -4886,7 +4901,7 @@ static int evli_iocp_wait(evl_loop_t *loop, uint64_t timeout_ns) {
     DWORD timeout = timeout_ns == EVLI_NEVER ? INFINITE : ms >= INFINITE ? INFINITE - 1 : (DWORD)ms;
     uint64_t end = evli_add_ns(evli_sys_clock(), timeout_ns);
     int fault = EVLOOP_FAULT("iocp_wait");
-    ULONG i, n = 0;
+    ULONG i, n = 0, woken = 0;
     if (fault)
         return evl_translate_sys_error(fault);
     evli_iocp_again(loop, poller);
@@ -4899,9 +4914,11 @@ static int evli_iocp_wait(evl_loop_t *loop, uint64_t timeout_ns) {
         return timeout != 0 && evli_sys_clock() < end ? (int)EVL_EINTR : 0; /* it was early */
     }
     for (i = 0; i < n; i++)
-        if (poller->entries[i].lpOverlapped != NULL) /* else a wake-up */
+        if (poller->entries[i].lpOverlapped != NULL)
             evli_afd_ended(loop, poller, (evli_afd_op_t *)(void *)poller->entries[i].lpOverlapped);
-    return (int)n;
+        else
+            woken++;
+    return (int)(n - woken);
 }
 
 /* What is still in flight is the kernel's memory until it has ended. */
@@ -5135,7 +5152,7 @@ static int evli_poll_wait(evl_loop_t *loop, uint64_t timeout_ns) {
     evli_poll_t *poller = evli_poll_of(loop);
     char sink[64];
     uint32_t i;
-    int n, fault = EVLOOP_FAULT("poll");
+    int n, woken, fault = EVLOOP_FAULT("poll");
     for (i = 1; i < poller->count; i++) {
         poller->fds[i].events = evli_poll_mask(poller->ios[i]);
         poller->fds[i].fd = poller->fds[i].events ? poller->ios[i]->fd : -1;
@@ -5145,12 +5162,13 @@ static int evli_poll_wait(evl_loop_t *loop, uint64_t timeout_ns) {
     n = fault ? evli_fail(fault) : evli_poll_sleep(loop, poller->fds, poller->count, timeout_ns);
     if (n < 0)
         return -errno;
-    if (n > 0 && poller->fds[0].revents != 0)
+    woken = n > 0 && poller->fds[0].revents != 0;
+    if (woken)
         while (read(poller->wake[0], sink, sizeof(sink)) == (ssize_t)sizeof(sink)) {}
     for (i = 1; n > 0 && i < poller->count; i++)
         if (poller->fds[i].fd >= 0 && poller->fds[i].revents != 0)
             evli_io_event(loop, poller->ios[i], evli_poll_bits(poller->fds[i].revents));
-    return n;
+    return n - woken;
 }
 
 static void evli_poll_wake(evl_loop_t *loop) {
@@ -5394,10 +5412,23 @@ enum { EVLI_ASYNC_SENT = 1, EVLI_ASYNC_CLOSED = 2 };
 
 /* Takes what was sent over to the end of what was taken before. */
 static void evli_async_take(evl_loop_t *loop) {
-    evli_node_t **end = &loop->priv.async_taken;
-    while (*end != NULL)
-        end = &(*end)->next;
-    *end = evli_stack_take(&loop->priv.sent);
+    evli_node_t *node;
+    for (node = evli_stack_take(&loop->priv.sent); node != NULL; node = node->next) {
+        EVLI_OF(node, evl_async_t, priv.node)->priv.back = loop->priv.async_end;
+        *loop->priv.async_end = node;
+        loop->priv.async_end = &node->next;
+    }
+}
+
+/* Takes an async out of where evli_async_take has put it. */
+static void evli_async_remove(evl_loop_t *loop, evl_async_t *async) {
+    evli_node_t *next = async->priv.node.next;
+    *async->priv.back = next;
+    if (next != NULL)
+        EVLI_OF(next, evl_async_t, priv.node)->priv.back = async->priv.back;
+    else if (loop->priv.async_end == &async->priv.node.next)
+        loop->priv.async_end = async->priv.back;
+    async->priv.back = NULL;
 }
 
 /* Calls back the asyncs that were signalled. Clearing the state comes before the callback, so a
@@ -5407,12 +5438,17 @@ static int evli_run_asyncs(evl_loop_t *loop) {
         evli_async_take(loop);
         loop->priv.async_batch = loop->priv.async_taken;
         loop->priv.async_taken = NULL;
+        loop->priv.async_end = &loop->priv.async_taken;
+        if (loop->priv.async_batch != NULL)
+            EVLI_OF(loop->priv.async_batch, evl_async_t, priv.node)->priv.back =
+                &loop->priv.async_batch;
+        loop->priv.events += loop->priv.async_batch != NULL;
     }
     while (loop->priv.async_batch != NULL) {
         evl_async_t *async = EVLI_OF(loop->priv.async_batch, evl_async_t, priv.node);
         if (evli_halted(loop))
             return 0;
-        loop->priv.async_batch = async->priv.node.next;
+        evli_async_remove(loop, async);
         evli_exchange(&async->priv.state, 0);
         if (async->priv.cb != NULL)
             EVLI_CALL(loop, async->priv.cb(async));
@@ -5776,6 +5812,7 @@ EVLOOP_API int evl_loop_init(evl_loop_t *loop) {
     evli_list_init(&loop->priv.closing_batch);
     evli_list_init(&loop->priv.immediates);
     evli_list_init(&loop->priv.immediate_batch);
+    loop->priv.async_end = &loop->priv.async_taken;
     for (i = 0; i < (int)EVLI_COUNT(loop->priv.watchers); i++)
         evli_list_init(&loop->priv.watchers[i]);
     loop->priv.backend = backend;
@@ -6540,6 +6577,7 @@ static void evli_send(evl_loop_t *loop, evli_node_t **stack, evli_node_t *node) 
 EVLOOP_API int evl_async_init(evl_loop_t *loop, evl_async_t *async, evl_async_cb cb) {
     evli_handle_init(loop, EVLI_HANDLE(async), EVL_ASYNC);
     async->priv.node.next = NULL;
+    async->priv.back = NULL;
     async->priv.cb = cb;
     async->priv.state = 0;
     evli_handle_start(EVLI_HANDLE(async));
@@ -6556,29 +6594,15 @@ EVLOOP_API int evl_async_send(evl_async_t *async) {
     return 0;
 }
 
-static int evli_chain_unlink(evli_node_t **chain, const evli_node_t *node) {
-    for (; *chain != NULL; chain = &(*chain)->next)
-        if (*chain == node) {
-            *chain = node->next;
-            return 1;
-        }
-    return 0;
-}
-
-/* Takes the async out of what was sent, if it is there. */
-static int evli_async_unlink(evl_loop_t *loop, evl_async_t *async) {
-    evli_async_take(loop);
-    return evli_chain_unlink(&loop->priv.async_batch, &async->priv.node) ||
-           evli_chain_unlink(&loop->priv.async_taken, &async->priv.node);
-}
-
 /* From here on no sender touches the handle, but one may be about to deliver it: wait for that. */
 static void evli_async_close(evl_handle_t *handle) {
     evl_async_t *async = (evl_async_t *)handle;
     uint32_t before = evli_fetch_or(&async->priv.state, EVLI_ASYNC_SENT | EVLI_ASYNC_CLOSED);
-    if (before & EVLI_ASYNC_SENT)
-        while (!evli_async_unlink(handle->loop, async))
-            evli_sys_yield();
+    if (!(before & EVLI_ASYNC_SENT))
+        return;
+    for (evli_async_take(handle->loop); async->priv.back == NULL; evli_async_take(handle->loop))
+        evli_sys_yield();
+    evli_async_remove(handle->loop, async);
 }
 
 EVLOOP_API int evl_post(evl_loop_t *loop, evl_task_cb cb, void *arg) {

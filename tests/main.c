@@ -28,14 +28,20 @@ size_t test_short(const char *name, size_t count);
 
 #include <errno.h>
 #include <fcntl.h>
-#include <poll.h>
-#include <pthread.h>
 #include <signal.h>
 #include <stdarg.h>
 #include <sys/types.h>
-#include <sys/wait.h>
 #include <time.h>
+#if defined(_WIN32)
+#include <winsock2.h>
+#include <windows.h>
+#include <io.h>
+#else
+#include <poll.h>
+#include <pthread.h>
+#include <sys/wait.h>
 #include <unistd.h>
+#endif
 
 /* ---- The list of tests ----------------------------------------------------------------------- */
 
@@ -59,18 +65,23 @@ static size_t test_case_count(void) {
     return sizeof(test_cases) / sizeof(test_cases[0]) - 1;
 }
 
-/* ---- A lock that survives fork and signal handlers ------------------------------------------- */
+/* ---- The system, for one test ---------------------------------------------------------------- */
+
+#if !defined(_WIN32)
+
+/* A lock that survives fork and signal handlers. */
+typedef sigset_t test_saved_t;
 
 static pthread_mutex_t test_mutex = PTHREAD_MUTEX_INITIALIZER;
 
-static void test_lock(sigset_t *saved) {
+static void test_lock(test_saved_t *saved) {
     sigset_t all;
     sigfillset(&all);
     pthread_sigmask(SIG_BLOCK, &all, saved);
     pthread_mutex_lock(&test_mutex);
 }
 
-static void test_unlock(const sigset_t *saved) {
+static void test_unlock(const test_saved_t *saved) {
     pthread_mutex_unlock(&test_mutex);
     pthread_sigmask(SIG_SETMASK, saved, NULL);
 }
@@ -81,6 +92,128 @@ static void test_before_fork(void) {
 
 static void test_after_fork(void) {
     pthread_mutex_unlock(&test_mutex);
+}
+
+static void test_init_system(void) {
+    pthread_atfork(test_before_fork, test_after_fork, test_after_fork);
+}
+
+/* Ends the process as it is: other threads may be running, and a leak report would bury the failure. */
+static void test_end(int status) {
+    _exit(status);
+}
+
+/* What the library's system calls put where `err` is what a test asks for. */
+static int test_system_error(int err) {
+    return err;
+}
+
+uint64_t test_ns(void) {
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
+}
+
+void test_sleep_ms(unsigned ms) {
+    struct timespec rest;
+    rest.tv_sec = (time_t)(ms / 1000);
+    rest.tv_nsec = (long)(ms % 1000) * 1000000;
+    while (nanosleep(&rest, &rest) != 0 && errno == EINTR)
+        continue;
+}
+
+int test_open_fds(void) {
+    int count = 0;
+    for (int fd = 0; fd < 1024; fd++)
+        if (fcntl(fd, F_GETFD) != -1)
+            count++;
+    return count;
+}
+
+#else
+
+typedef int test_saved_t;
+
+static SRWLOCK test_mutex = SRWLOCK_INIT;
+
+static void test_lock(test_saved_t *saved) {
+    *saved = 0;
+    AcquireSRWLockExclusive(&test_mutex);
+}
+
+static void test_unlock(const test_saved_t *saved) {
+    (void)saved;
+    ReleaseSRWLockExclusive(&test_mutex);
+}
+
+/* No dialog and no debugger: the exception's code becomes the exit status. */
+static LONG WINAPI test_on_exception(EXCEPTION_POINTERS *info) {
+    TerminateProcess(GetCurrentProcess(), info->ExceptionRecord->ExceptionCode);
+    return EXCEPTION_EXECUTE_HANDLER;
+}
+
+static void test_init_system(void) {
+    WSADATA data;
+    WSAStartup(MAKEWORD(2, 2), &data); /* for what a test does without the library */
+    SetErrorMode(SEM_FAILCRITICALERRORS | SEM_NOGPFAULTERRORBOX);
+    SetUnhandledExceptionFilter(test_on_exception);
+    _setmode(_fileno(stdout), _O_BINARY);
+    _setmode(_fileno(stderr), _O_BINARY);
+}
+
+static void test_end(int status) {
+    TerminateProcess(GetCurrentProcess(), (UINT)status);
+}
+
+static int test_system_error(int err) {
+    static const int pairs[][2] = {{EAGAIN, WSAEWOULDBLOCK},
+                                   {ECONNABORTED, WSAECONNABORTED},
+                                   {ECONNREFUSED, WSAECONNREFUSED},
+                                   {ECONNRESET, WSAECONNRESET},
+                                   {EINVAL, WSAEINVAL},
+                                   {EMFILE, WSAEMFILE},
+                                   {ENETUNREACH, WSAENETUNREACH},
+                                   {ENOBUFS, WSAENOBUFS},
+                                   {ENOMEM, ERROR_NOT_ENOUGH_MEMORY}};
+    for (size_t i = 0; i < sizeof(pairs) / sizeof(pairs[0]); i++)
+        if (pairs[i][0] == err)
+            return pairs[i][1];
+    return err;
+}
+
+uint64_t test_ns(void) {
+    LARGE_INTEGER ticks, per_second;
+    QueryPerformanceFrequency(&per_second);
+    QueryPerformanceCounter(&ticks);
+    uint64_t whole = (uint64_t)(ticks.QuadPart / per_second.QuadPart);
+    uint64_t rest = (uint64_t)(ticks.QuadPart % per_second.QuadPart);
+    return whole * 1000000000u + rest * 1000000000u / (uint64_t)per_second.QuadPart;
+}
+
+void test_sleep_ms(unsigned ms) {
+    Sleep(ms);
+}
+
+/* Sockets, and descriptors of the C library. Other handles come and go with the system's own threads
+ * and libraries. */
+int test_open_fds(void) {
+    int count = 0;
+    for (uintptr_t handle = 4; handle < 4 * 1024; handle += 4) {
+        int type;
+        int length = sizeof(type);
+        if (getsockopt((SOCKET)handle, SOL_SOCKET, SO_TYPE, (char *)&type, &length) == 0)
+            count++;
+    }
+    for (int fd = 0; fd < 64; fd++)
+        if (_get_osfhandle(fd) != -1)
+            count++;
+    return count;
+}
+
+#endif
+
+uint64_t test_ms(void) {
+    return test_ns() / 1000000u;
 }
 
 /* ---- Memory ---------------------------------------------------------------------------------- */
@@ -131,7 +264,7 @@ static void test_account(size_t added, size_t removed, long blocks) {
 }
 
 static void *test_allocate(size_t size, int fill) {
-    sigset_t saved;
+    test_saved_t saved;
     test_lock(&saved);
     test_calls++;
     test_head_t *head = NULL;
@@ -188,7 +321,7 @@ void test_free(void *block) {
     if (test_fill)
         memset(block, 0xdd, size);
     head->block.magic = TEST_MAGIC_FREED;
-    sigset_t saved;
+    test_saved_t saved;
     test_lock(&saved);
     test_account(0, size, -1);
     test_unlock(&saved);
@@ -196,7 +329,7 @@ void test_free(void *block) {
 }
 
 size_t test_alloc_calls(void) {
-    sigset_t saved;
+    test_saved_t saved;
     test_lock(&saved);
     size_t value = test_calls;
     test_unlock(&saved);
@@ -204,7 +337,7 @@ size_t test_alloc_calls(void) {
 }
 
 long test_alloc_live(void) {
-    sigset_t saved;
+    test_saved_t saved;
     test_lock(&saved);
     long value = test_live;
     test_unlock(&saved);
@@ -212,7 +345,7 @@ long test_alloc_live(void) {
 }
 
 size_t test_alloc_bytes(void) {
-    sigset_t saved;
+    test_saved_t saved;
     test_lock(&saved);
     size_t value = test_bytes;
     test_unlock(&saved);
@@ -220,7 +353,7 @@ size_t test_alloc_bytes(void) {
 }
 
 size_t test_alloc_peak(void) {
-    sigset_t saved;
+    test_saved_t saved;
     test_lock(&saved);
     size_t value = test_peak;
     test_unlock(&saved);
@@ -228,7 +361,7 @@ size_t test_alloc_peak(void) {
 }
 
 void test_alloc_fail(long nth, long times) {
-    sigset_t saved;
+    test_saved_t saved;
     test_lock(&saved);
     test_fail_after = nth;
     test_fail_times = times;
@@ -293,12 +426,12 @@ static test_fault_t *test_fault_find(const char *name, int add) {
 }
 
 void test_fault_set(const char *name, long nth, long times, int err) {
-    sigset_t saved;
+    test_saved_t saved;
     test_lock(&saved);
     test_fault_t *fault = test_fault_find(name, 1);
     fault->after = nth;
     fault->times = times;
-    fault->err = err;
+    fault->err = test_system_error(err);
     fault->calls = 0;
     fault->hits = 0;
     test_any_fault_set(1);
@@ -306,7 +439,7 @@ void test_fault_set(const char *name, long nth, long times, int err) {
 }
 
 void test_short_set(const char *name, size_t max) {
-    sigset_t saved;
+    test_saved_t saved;
     test_lock(&saved);
     test_fault_find(name, 1)->max = max;
     test_any_fault_set(1);
@@ -314,7 +447,7 @@ void test_short_set(const char *name, size_t max) {
 }
 
 void test_fault_clear(void) {
-    sigset_t saved;
+    test_saved_t saved;
     test_lock(&saved);
     memset(test_faults, 0, sizeof(test_faults));
     test_any_fault_set(0);
@@ -322,7 +455,7 @@ void test_fault_clear(void) {
 }
 
 long test_fault_hits(const char *name) {
-    sigset_t saved;
+    test_saved_t saved;
     test_lock(&saved);
     test_fault_t *fault = test_fault_find(name, 0);
     long hits = fault != NULL ? fault->hits : 0;
@@ -331,7 +464,7 @@ long test_fault_hits(const char *name) {
 }
 
 long test_fault_calls(const char *name) {
-    sigset_t saved;
+    test_saved_t saved;
     test_lock(&saved);
     test_fault_t *fault = test_fault_find(name, 0);
     long calls = fault != NULL ? fault->calls : 0;
@@ -361,7 +494,7 @@ static int test_fault_step(test_fault_t *fault) {
 int test_fault(const char *name) {
     if (!test_any_fault())
         return 0;
-    sigset_t saved;
+    test_saved_t saved;
     test_lock(&saved);
     test_fault_t *fault = test_fault_find(name, 0);
     int err = fault != NULL ? test_fault_step(fault) : 0;
@@ -372,7 +505,7 @@ int test_fault(const char *name) {
 size_t test_short(const char *name, size_t count) {
     if (!test_any_fault())
         return count;
-    sigset_t saved;
+    test_saved_t saved;
     test_lock(&saved);
     test_fault_t *fault = test_fault_find(name, 0);
     if (fault != NULL && fault->max != 0 && fault->max < count)
@@ -387,11 +520,10 @@ size_t test_short(const char *name, size_t count) {
 #define TEST_EXIT_SKIPPED 77
 #define TEST_SKIP_MARK    "SKIP: "
 
-/* Without atexit handlers: other threads may be running, and a leak report would bury the failure. */
 static void test_quit(int status) {
     fflush(stdout);
     fflush(stderr);
-    _exit(status);
+    test_end(status);
 }
 
 static void test_quit_failed(const char *file, int line, const char *format, ...) {
@@ -465,32 +597,6 @@ void test_skip(const char *reason) {
 
 /* ---- Time and resources ---------------------------------------------------------------------- */
 
-uint64_t test_ns(void) {
-    struct timespec now;
-    clock_gettime(CLOCK_MONOTONIC, &now);
-    return (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
-}
-
-uint64_t test_ms(void) {
-    return test_ns() / 1000000u;
-}
-
-void test_sleep_ms(unsigned ms) {
-    struct timespec rest;
-    rest.tv_sec = (time_t)(ms / 1000);
-    rest.tv_nsec = (long)(ms % 1000) * 1000000;
-    while (nanosleep(&rest, &rest) != 0 && errno == EINTR)
-        continue;
-}
-
-int test_open_fds(void) {
-    int count = 0;
-    for (int fd = 0; fd < 1024; fd++)
-        if (fcntl(fd, F_GETFD) != -1)
-            count++;
-    return count;
-}
-
 int test_slow(void) {
     const char *slow = getenv("TEST_SLOW");
     return slow != NULL && strcmp(slow, "1") == 0;
@@ -517,7 +623,7 @@ static int test_run_here(const char *name) {
         return 2;
     }
     test_fill = getenv("TEST_WRAPPER") == NULL;
-    pthread_atfork(test_before_fork, test_after_fork, test_after_fork);
+    test_init_system();
     test->run();
     if (test_alloc_live() != 0 && !test_leak_allowed) {
         fflush(stdout);
@@ -643,6 +749,8 @@ static void run_parse(run_options_t *options, char **argv) {
 
 /* The part that differs between systems: start a process with its output in a file, wait for any, kill. */
 
+#if !defined(_WIN32)
+
 typedef struct {
     pid_t pid; /* 0: none */
     FILE *output;
@@ -751,6 +859,115 @@ static int run_ended(const run_process_t *process, int *status) {
     return 1;
 }
 
+static void run_describe(int status, char *text, size_t size) {
+    snprintf(text, size, " (killed by signal %d: %s)", -status, strsignal(-status));
+}
+
+#else
+
+/* In a job, so that what a test starts ends with it. */
+typedef struct {
+    HANDLE process;
+    HANDLE job;
+    FILE *output;
+} run_process_t;
+
+static volatile sig_atomic_t run_interrupted;
+
+static BOOL WINAPI run_on_console(DWORD event) {
+    (void)event;
+    run_interrupted = SIGINT;
+    return TRUE;
+}
+
+static void run_init_processes(void) {
+    _setmode(_fileno(stdout), _O_BINARY);
+    SetConsoleCtrlHandler(run_on_console, TRUE);
+}
+
+static HANDLE run_handle_of(FILE *file) {
+    return (HANDLE)_get_osfhandle(_fileno(file));
+}
+
+/* A file that goes when it is closed: tmpfile() makes its own where only administrators may. */
+static FILE *run_output_file(void) {
+    char folder[MAX_PATH];
+    char path[MAX_PATH];
+    if (GetTempPathA(sizeof(folder), folder) == 0 || GetTempFileNameA(folder, "evl", 0, path) == 0)
+        return NULL;
+    HANDLE file = CreateFileA(path, GENERIC_READ | GENERIC_WRITE | DELETE, FILE_SHARE_READ, NULL,
+                              CREATE_ALWAYS, FILE_ATTRIBUTE_TEMPORARY | FILE_FLAG_DELETE_ON_CLOSE,
+                              NULL);
+    if (file == INVALID_HANDLE_VALUE)
+        return NULL;
+    int fd = _open_osfhandle((intptr_t)file, _O_RDWR | _O_BINARY);
+    return fd < 0 ? NULL : _fdopen(fd, "w+b");
+}
+
+static void run_start(run_process_t *process, const run_options_t *options, const char *name,
+                      const char *backend) {
+    char program[MAX_PATH];
+    char command[MAX_PATH + 256];
+    STARTUPINFOA startup;
+    PROCESS_INFORMATION started;
+    HANDLE input = CreateFileA("NUL", GENERIC_READ, 0, NULL, OPEN_EXISTING, 0, NULL);
+    (void)options;
+    process->output = run_output_file();
+    if (process->output == NULL)
+        run_die("cannot make a temporary file");
+    if (backend != NULL)
+        SetEnvironmentVariableA("EVLOOP_BACKEND", backend);
+    GetModuleFileNameA(NULL, program, sizeof(program));
+    snprintf(command, sizeof(command), "\"%s\" --run %s", program, name);
+    memset(&startup, 0, sizeof(startup));
+    startup.cb = sizeof(startup);
+    startup.dwFlags = STARTF_USESTDHANDLES;
+    startup.hStdInput = input;
+    startup.hStdOutput = startup.hStdError = run_handle_of(process->output);
+    /* Inherited by this one process only. */
+    SetHandleInformation(startup.hStdInput, HANDLE_FLAG_INHERIT, HANDLE_FLAG_INHERIT);
+    SetHandleInformation(startup.hStdOutput, HANDLE_FLAG_INHERIT, HANDLE_FLAG_INHERIT);
+    if (!CreateProcessA(program, command, NULL, NULL, TRUE, CREATE_SUSPENDED, NULL, NULL, &startup,
+                        &started))
+        run_die("cannot start a process");
+    SetHandleInformation(startup.hStdOutput, HANDLE_FLAG_INHERIT, 0);
+    process->process = started.hProcess;
+    process->job = CreateJobObjectA(NULL, NULL);
+    AssignProcessToJobObject(process->job, started.hProcess);
+    ResumeThread(started.hThread);
+    CloseHandle(started.hThread);
+    CloseHandle(input);
+}
+
+static void run_kill(const run_process_t *process) {
+    TerminateJobObject(process->job, 1);
+    TerminateProcess(process->process, 1);
+}
+
+/* Processes end more often than not before this has passed. */
+static void run_wait(uint64_t ms) {
+    Sleep(ms > 2 ? 2 : (DWORD)ms);
+}
+
+/* 1 when the process has ended: its exit status, negative for an exception. */
+static int run_ended(run_process_t *process, int *status) {
+    DWORD raw;
+    if (WaitForSingleObject(process->process, 0) != WAIT_OBJECT_0)
+        return 0;
+    GetExitCodeProcess(process->process, &raw);
+    *status = (int)raw;
+    TerminateJobObject(process->job, 1);
+    CloseHandle(process->process);
+    CloseHandle(process->job);
+    return 1;
+}
+
+static void run_describe(int status, char *text, size_t size) {
+    snprintf(text, size, " (exception 0x%08x)", (unsigned)status);
+}
+
+#endif
+
 /* ---- The runner: results --------------------------------------------------------------------- */
 
 typedef enum { RUN_WAITING, RUN_RUNNING, RUN_PASSED, RUN_FAILED, RUN_SKIPPED } run_state_t;
@@ -808,8 +1025,7 @@ static void run_finish(run_t *run, run_item_t *item, int status) {
         snprintf(item->note, sizeof(item->note), " (over the time limit of %lu s)",
                  (unsigned long)(run->options.limit_ms / 1000));
     } else if (status < 0) {
-        snprintf(item->note, sizeof(item->note), " (killed by signal %d: %s)", -status,
-                 strsignal(-status));
+        run_describe(status, item->note, sizeof(item->note));
     } else if (status == TEST_EXIT_SKIPPED) {
         item->state = RUN_SKIPPED;
         run_note_skip(item, output);

@@ -3,7 +3,6 @@
 
 #include <errno.h>
 #include <poll.h>
-#include <sched.h>
 #include <semaphore.h>
 #include <signal.h>
 
@@ -321,6 +320,34 @@ TEST(async_dispatch_does_not_depend_on_how_many_exist) {
     free(asyncs);
 }
 
+static uint64_t time_closing(int count) {
+    uint64_t best = UINT64_MAX;
+    evl_async_t *asyncs = (evl_async_t *)malloc((size_t)count * sizeof(*asyncs));
+    CHECK(asyncs != NULL);
+    for (int round = 0; round < 3; round++) {
+        open_loop();
+        for (int i = 0; i < count; i++) {
+            CHECK_EQ(evl_async_init(&loop, &asyncs[i], never_async), 0);
+            CHECK_EQ(evl_async_send(&asyncs[i]), 0);
+        }
+        uint64_t start = test_ns();
+        for (int i = 0; i < count; i++)
+            evl_close((evl_handle_t *)&asyncs[i], NULL);
+        uint64_t spent = test_ns() - start;
+        best = spent < best ? spent : best;
+        finish(&loop);
+    }
+    free(asyncs);
+    return best;
+}
+
+/* Each close must not look through all the others that were signalled. */
+TEST(async_closing_many_that_are_signalled_takes_linear_time) {
+    uint64_t few = time_closing(3000);
+    uint64_t many_more = time_closing(24000);
+    CHECK_LT(many_more, few * 24 + UINT64_C(20000000)); /* quadratic: 64 times, over half a second */
+}
+
 TEST(async_allocates_nothing) {
     open_loop();
     CHECK_EQ(evl_async_init(&loop, &first, count_async), 0);
@@ -467,7 +494,7 @@ static void *send_soon(void *arg) {
 
 TEST(async_wakes_a_sleeping_loop) {
     evl_timer_t timer;
-    pthread_t thread;
+    os_thread_t thread;
     open_loop();
     CHECK_EQ(evl_async_init(&loop, &first, close_async), 0);
     CHECK_EQ(evl_timer_init(&loop, &timer), 0);
@@ -511,7 +538,7 @@ static void look_at_all(evl_async_t *async) {
 }
 
 TEST(async_is_never_lost) {
-    pthread_t threads[SENDERS];
+    os_thread_t threads[SENDERS];
     sends_each = test_slow() ? 20000 : 100000;
     open_loop();
     CHECK_EQ(evl_async_init(&loop, &first, look_at_all), 0);
@@ -555,7 +582,7 @@ static void *send_last_to_each(void *arg) {
 
 /* Many handles, many threads: the stack of the signalled ones is under pressure from all sides. */
 TEST(async_many_handles_from_many_threads) {
-    pthread_t threads[SENDERS + 1];
+    os_thread_t threads[SENDERS + 1];
     sends_each = test_slow() ? 10000 : 50000;
     open_loop();
     for (int i = 0; i < 64; i++)
@@ -597,7 +624,7 @@ static void take_payload(evl_async_t *async) {
 }
 
 TEST(async_publishes_what_was_written_before) {
-    pthread_t thread;
+    os_thread_t thread;
     payload_rounds = test_slow() ? 2000 : 10000;
     CHECK_EQ(sem_init(&payload_taken, 0, 0), 0);
     open_loop();
@@ -633,7 +660,7 @@ static void *play(void *arg) {
 }
 
 TEST(async_no_wakeup_is_lost_between_two_loops) {
-    pthread_t thread;
+    os_thread_t thread;
     for (int i = 0; i < 2; i++) {
         CHECK_EQ(evl_loop_init(&players[i].loop), 0);
         CHECK_EQ(evl_async_init(&players[i].loop, &players[i].async, pass_on), 0);
@@ -673,7 +700,7 @@ static void *send_until_refused(void *arg) {
 
 static void free_after_race(evl_handle_t *handle) {
     while (!shared_get(&racer_done))
-        sched_yield();
+        os_yield();
     memset(handle, 0xa5, sizeof(evl_async_t));
     free(handle); /* the address sanitizer sees who still holds it */
     trace("x");
@@ -685,7 +712,7 @@ TEST(async_close_while_another_thread_sends) {
     CHECK_EQ(evl_async_init(&loop, &second, NULL), 0);
     evl_unref((evl_handle_t *)&second);
     for (int i = 0; race_goes_on(i, start); i++) {
-        pthread_t thread;
+        os_thread_t thread;
         evl_async_t *async = (evl_async_t *)malloc(sizeof(*async));
         CHECK(async != NULL);
         shared_set(&racer_ready, 0);
@@ -693,7 +720,7 @@ TEST(async_close_while_another_thread_sends) {
         CHECK_EQ(evl_async_init(&loop, async, count_async), 0);
         start_thread(&thread, send_until_refused, async);
         while (!shared_get(&racer_ready))
-            sched_yield();
+            os_yield();
         for (int j = 0; j < i % 4; j++)
             CHECK_NE(evl_run(&loop, EVL_RUN_NOWAIT), 0);
         evl_close((evl_handle_t *)async, free_after_race);
@@ -717,7 +744,7 @@ TEST(async_close_in_its_callback_while_another_thread_sends) {
     uint64_t start = test_ms();
     open_loop();
     for (int i = 0; race_goes_on(i, start); i++) {
-        pthread_t thread;
+        os_thread_t thread;
         evl_async_t *async = (evl_async_t *)malloc(sizeof(*async));
         CHECK(async != NULL);
         shared_set(&racer_done, 0);
@@ -757,7 +784,7 @@ TEST(async_loop_close_waits_for_senders) {
     static void *(*const sends[])(void *) = {last_send, last_post, last_stop};
     for (int i = 0; i < 3; i++) {
         unsigned char expected[sizeof(heap_t)];
-        pthread_t thread;
+        os_thread_t thread;
         heap_t *heap = (heap_t *)malloc(sizeof(*heap));
         CHECK(heap != NULL);
         trace_reset();
@@ -766,7 +793,7 @@ TEST(async_loop_close_waits_for_senders) {
         test_fault_set("wake", 1, test_slow() ? 20000 : 100000, EINTR);
         start_thread(&thread, sends[i], heap);
         while (test_fault_calls("wake") < 10)
-            sched_yield();
+            os_yield();
         evl_run(&heap->loop, EVL_RUN_NOWAIT);
         CHECK_EQ(trace_length, i == 1); /* it has been delivered */
         evl_close((evl_handle_t *)&heap->async, NULL);
@@ -796,7 +823,7 @@ static void post_stop_from_handler(int signum) {
         abort();
 }
 
-static pthread_t main_thread;
+static os_thread_t main_thread;
 
 static void *signal_soon(void *arg) {
     (void)arg;
@@ -814,7 +841,7 @@ static void install(void (*handler)(int)) {
 }
 
 TEST(async_sent_from_a_signal_handler) {
-    pthread_t thread;
+    os_thread_t thread;
     open_loop();
     install(send_from_handler);
     main_thread = pthread_self();
@@ -848,7 +875,7 @@ static void send_and_count(evl_async_t *async) {
 
 /* The handler interrupts the very functions that it calls itself, on the same handle. */
 TEST(async_signal_handler_interrupts_sends) {
-    pthread_t thread;
+    os_thread_t thread;
     volatile int stop = 0;
     open_loop();
     install(send_from_handler);
@@ -871,7 +898,7 @@ static void *post_stop_soon(void *arg) {
 }
 
 TEST(async_post_stop_wakes_a_sleeping_loop) {
-    pthread_t thread;
+    os_thread_t thread;
     open_loop();
     CHECK_EQ(evl_async_init(&loop, &first, never_async), 0);
     start_thread(&thread, post_stop_soon, &loop);
@@ -899,7 +926,7 @@ TEST(async_post_stop_before_run) {
 }
 
 TEST(async_post_stop_from_a_signal_handler) {
-    pthread_t thread;
+    os_thread_t thread;
     open_loop();
     install(post_stop_from_handler);
     main_thread = pthread_self();
@@ -918,14 +945,14 @@ static void *post_stop_often(void *arg) {
         shared_set(&stop_requests, i);
         CHECK_EQ(evl_post_stop(&loop), 0);
         while (shared_get(&stop_requests) != 0) /* until the run has ended */
-            sched_yield();
+            os_yield();
     }
     return NULL;
 }
 
 /* No stop is lost, whatever the loop is doing just then. */
 TEST(async_post_stop_is_never_lost) {
-    pthread_t thread;
+    os_thread_t thread;
     int rounds = test_slow() ? 500 : 5000;
     open_loop();
     CHECK_EQ(evl_async_init(&loop, &first, never_async), 0);
@@ -933,7 +960,7 @@ TEST(async_post_stop_is_never_lost) {
     for (int i = 0; i < rounds; i++) {
         CHECK_NE(evl_run(&loop, EVL_RUN_DEFAULT), 0); /* sleeps for ever if it was lost */
         while (shared_get(&stop_requests) == 0)
-            sched_yield();
+            os_yield();
         shared_set(&stop_requests, 0);
     }
     join_thread(thread);
@@ -1021,7 +1048,7 @@ static void *post_only(void *arg) {
 }
 
 TEST(async_post_wakes_a_sleeping_loop) {
-    pthread_t thread;
+    os_thread_t thread;
     open_loop();
     CHECK_EQ(evl_async_init(&loop, &first, never_async), 0);
     start_thread(&thread, post_only, &loop);
@@ -1032,7 +1059,7 @@ TEST(async_post_wakes_a_sleeping_loop) {
 }
 
 TEST(async_post_and_stop_both_arrive) {
-    pthread_t thread;
+    os_thread_t thread;
     open_loop();
     CHECK_EQ(evl_async_init(&loop, &first, never_async), 0);
     start_thread(&thread, post_soon, &loop);
@@ -1069,7 +1096,7 @@ static void *post_many(void *arg) {
 }
 
 TEST(async_posts_of_each_thread_run_in_order) {
-    pthread_t threads[SENDERS];
+    os_thread_t threads[SENDERS];
     posts_each = test_slow() ? 5000 : 20000;
     posts_left = posts_each * SENDERS;
     open_loop();
@@ -1158,7 +1185,7 @@ TEST(async_send_outside_of_run_makes_the_backend_readable) {
 }
 
 TEST(async_embedded_loop_is_woken_by_a_thread) {
-    pthread_t thread;
+    os_thread_t thread;
     open_loop();
     int fd = evl_backend_fd(&loop);
     if (fd == -1)

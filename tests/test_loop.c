@@ -5,7 +5,6 @@
 #include <fcntl.h>
 #include <netinet/in.h>
 #include <poll.h>
-#include <sched.h>
 #include <signal.h>
 #include <sys/socket.h>
 #include <sys/wait.h>
@@ -1878,7 +1877,7 @@ static void *send_to(void *arg) {
 
 TEST(loop_fork_separates_the_wakeups) {
     evl_async_t async;
-    pthread_t thread;
+    os_thread_t thread;
     open_loop();
     CHECK_EQ(evl_async_init(&loop, &async, child_async), 0);
     CHECK_NE(evl_run(&loop, EVL_RUN_NOWAIT), 0);
@@ -1899,6 +1898,40 @@ TEST(loop_fork_separates_the_wakeups) {
     run_all();
     join_thread(thread);
     CHECK_TRACE("a");
+    finish(&loop);
+}
+
+/* A thread of the parent that was about to wake the loop does not exist in the child: nobody waits
+ * for it there. */
+TEST(loop_fork_while_a_thread_sends) {
+    evl_async_t async;
+    os_thread_t thread;
+    open_loop();
+    CHECK_EQ(evl_async_init(&loop, &async, child_async), 0);
+    test_fault_set("wake", 1, test_slow() ? 20000 : 100000, EINTR); /* keeps it busy for a while */
+    start_thread(&thread, send_to, &async);
+    while (test_fault_calls("wake") < 10)
+        os_yield();
+    pid_t pid = fork();
+    CHECK_GE(pid, 0);
+    if (pid == 0) {
+        test_fault_clear();
+        CHECK_EQ(evl_loop_fork(&loop), 0);
+        run_all(); /* it had been delivered */
+        CHECK_TRACE("a");
+        CHECK_EQ(evl_async_init(&loop, &async, child_async), 0);
+        CHECK_EQ(evl_async_send(&async), 0);
+        run_all();
+        CHECK_TRACE("a");
+        CHECK_EQ(evl_loop_close(&loop), 0);
+        CHECK_EQ(test_alloc_live(), 0);
+        _exit(0); /* of all threads there is but this one: no leak checks */
+    }
+    run_all();
+    CHECK_TRACE("a");
+    join_thread(thread);
+    expect_exit_0(pid);
+    test_fault_clear();
     finish(&loop);
 }
 
@@ -2069,7 +2102,7 @@ static void on_profile(int signum) {
     shared_set(&profiled, 1);
 }
 
-static pthread_t profiled_thread;
+static os_thread_t profiled_thread;
 
 static void *profile_soon(void *arg) {
     (void)arg;
@@ -2099,7 +2132,7 @@ TEST(loop_configure_blocks_a_signal_while_asleep) {
     profiled_thread = pthread_self();
     new_timer(&timer, "");
     for (int i = 0; i < 10 && !held_back; i++) { /* on a busy machine it may come before the sleep */
-        pthread_t thread;
+        os_thread_t thread;
         shared_set(&profiled, 0);
         uint64_t start = test_ns();
         CHECK_EQ(evl_timer_start(&timer, note_wakeup, 40, 0), 0);
@@ -2107,7 +2140,7 @@ TEST(loop_configure_blocks_a_signal_while_asleep) {
         run_all();
         join_thread(thread);
         while (!shared_get(&profiled)) /* the sanitizers' runtimes deliver it later still */
-            sched_yield();
+            os_yield();
         CHECK_GE(woken_ns - start, 40 * MS);
         held_back = profiled_ns - start >= 40 * MS;
         CHECK_EQ(pthread_sigmask(SIG_BLOCK, NULL, &mask), 0);
@@ -2125,7 +2158,7 @@ static void on_interrupt(int signum) {
 /* A signal that nobody blocks interrupts the sleep; the timer must still be neither early nor lost. */
 TEST(loop_signals_do_not_shorten_sleeps) {
     struct sigaction action;
-    pthread_t thread;
+    os_thread_t thread;
     evl_timer_t timer;
     memset(&action, 0, sizeof(action));
     action.sa_handler = on_interrupt;

@@ -477,7 +477,7 @@ static void ignore_signal(int signum) {
 static volatile int sleeping_done;
 
 static void *interrupt_sleeper(void *arg) {
-    pthread_t sleeper = *(pthread_t *)arg;
+    os_thread_t sleeper = *(pthread_t *)arg;
     while (!shared_get(&sleeping_done)) {
         CHECK_EQ(pthread_kill(sleeper, SIGUSR1), 0);
         busy_ns(100000);
@@ -487,7 +487,7 @@ static void *interrupt_sleeper(void *arg) {
 
 TEST(misc_sleep_is_not_cut_short) {
     struct sigaction action;
-    pthread_t thread, self = pthread_self();
+    os_thread_t thread, self = pthread_self();
     memset(&action, 0, sizeof(action));
     action.sa_handler = ignore_signal;
     CHECK_EQ(sigaction(SIGUSR1, &action, NULL), 0);

@@ -1055,7 +1055,7 @@ static void *run_on_small_stack(void *arg) {
 /* On a stack of 64 KiB, where a recursion would fall over. */
 TEST(task_a_million_chained_ticks) {
     pthread_attr_t attributes;
-    pthread_t thread;
+    os_thread_t thread;
     open_loop();
     chain_left = 1000000;
     CHECK_EQ(evl_next_tick(&loop, chain_tick, NULL), 0);

@@ -22,6 +22,7 @@ static void dial_on_connect(evl_connect_t *req, int status) {
 
 static int dial_start(dial_t *dial, evl_tcp_t *tcp, const struct sockaddr *addr) {
     memset(dial, 0, sizeof(*dial));
+    memset(&dial->req, 0xA5, sizeof(dial->req));
     dial->req.data = dial;
     int result = evl_tcp_connect(&dial->req, tcp, addr, dial_on_connect);
     dial->returned = 1;

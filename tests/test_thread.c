@@ -3,8 +3,6 @@
 
 #ifndef EVLOOP_NO_THREADS
 
-#include <sched.h>
-
 #define MS UINT64_C(1000000)
 
 static evl_mutex_t mutex;
@@ -29,7 +27,7 @@ static void join(evl_thread_t *thread) {
 /* Waits, without a lock, until a thread has set the flag. */
 static void await_flag(int value) {
     while (shared_get(&flag) != value)
-        sched_yield();
+        os_yield();
 }
 
 /* ---- Threads --------------------------------------------------------------------------------- */
@@ -326,7 +324,7 @@ TEST(thread_cond_broadcast) {
         evl_mutex_lock(&mutex);
         waiting = counter;
         evl_mutex_unlock(&mutex);
-        sched_yield();
+        os_yield();
     }
     evl_mutex_lock(&mutex);
     shared_set(&flag, 1);
@@ -553,7 +551,7 @@ static evl_key_t key;
 static void use_key(void *arg) {
     CHECK_PTR(evl_key_get(&key), NULL); /* each thread begins without a value */
     evl_key_set(&key, arg);
-    sched_yield();
+    os_yield();
     CHECK_PTR(evl_key_get(&key), arg);
 }
 

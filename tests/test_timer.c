@@ -1171,7 +1171,7 @@ TEST(timer_huge_timeout_lets_the_loop_sleep) {
     for (int i = 0; i < 3; i++) {
         evl_timer_t timer;
         evl_metrics_t metrics;
-        pthread_t thread;
+        os_thread_t thread;
         open_loop();
         new_timer(&timer, "");
         CHECK_EQ(evl_timer_start_ns(&timer, never_timer, huge[i], 0), 0);

@@ -2,9 +2,7 @@
 #ifndef EVLOOP_TEST_TRACE_H
 #define EVLOOP_TEST_TRACE_H
 
-#include "test.h"
-
-#include <pthread.h>
+#include "os.h"
 
 static char trace_text[1 << 16];
 static size_t trace_length;
@@ -103,13 +101,5 @@ static inline void shared_set(volatile int *value, int to) {
     *value = to;
 }
 #endif
-
-static inline void start_thread(pthread_t *thread, void *(*run)(void *), void *arg) {
-    CHECK_EQ(pthread_create(thread, NULL, run, arg), 0);
-}
-
-static inline void join_thread(pthread_t thread) {
-    CHECK_EQ(pthread_join(thread, NULL), 0);
-}
 
 #endif

@@ -1,0 +1,249 @@
+/* os.h - what the tests take from the system without the library, by one name everywhere: threads,
+ * sockets, the environment. */
+#ifndef EVLOOP_TESTS_OS_H
+#define EVLOOP_TESTS_OS_H
+
+#include "test.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#if defined(_WIN32)
+#ifndef WIN32_LEAN_AND_MEAN
+#define WIN32_LEAN_AND_MEAN
+#endif
+#include <winsock2.h>
+#include <ws2tcpip.h>
+#include <windows.h>
+#include <io.h>
+#include <process.h>
+#else
+#include <arpa/inet.h>
+#include <net/if.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <poll.h>
+#include <pthread.h>
+#include <sched.h>
+#include <sys/socket.h>
+#include <unistd.h>
+#endif
+
+#define OS_NO_SOCK ((evl_os_sock_t)-1)
+
+#if !defined(_WIN32)
+
+/* ---- POSIX ----------------------------------------------------------------------------------- */
+
+typedef pthread_t os_thread_t;
+
+/* stack: its size in bytes; 0: the system's choice. */
+static inline void os_thread_start(os_thread_t *thread, size_t stack, void *(*run)(void *),
+                                   void *arg) {
+    pthread_attr_t attributes;
+    CHECK_EQ(pthread_attr_init(&attributes), 0);
+    if (stack != 0)
+        CHECK_EQ(pthread_attr_setstacksize(&attributes, stack), 0);
+    CHECK_EQ(pthread_create(thread, &attributes, run, arg), 0);
+    CHECK_EQ(pthread_attr_destroy(&attributes), 0);
+}
+
+static inline void os_thread_join(os_thread_t thread) {
+    CHECK_EQ(pthread_join(thread, NULL), 0);
+}
+
+static inline void os_yield(void) {
+    sched_yield();
+}
+
+static inline void os_setenv(const char *name, const char *value) {
+    CHECK_EQ(value != NULL ? setenv(name, value, 1) : unsetenv(name), 0);
+}
+
+/* Two connected sockets that block. */
+static inline void os_socketpair(evl_os_sock_t sockets[2]) {
+    CHECK_EQ(socketpair(AF_UNIX, SOCK_STREAM, 0, sockets), 0);
+}
+
+static inline evl_os_sock_t os_socket(int domain, int type) {
+    evl_os_sock_t sock = socket(domain, type, 0);
+    CHECK_GE(sock, 0);
+    return sock;
+}
+
+static inline int os_close(evl_os_sock_t sock) {
+    return close(sock);
+}
+
+static inline void os_nonblock(evl_os_sock_t sock) {
+    int flags = fcntl(sock, F_GETFL);
+    CHECK_EQ(fcntl(sock, F_SETFL, flags | O_NONBLOCK), 0);
+}
+
+/* How many bytes went through; -1: none. */
+static inline long os_send(evl_os_sock_t sock, const void *bytes, size_t count) {
+    return (long)send(sock, bytes, count, MSG_NOSIGNAL);
+}
+
+static inline long os_recv(evl_os_sock_t sock, void *bytes, size_t count) {
+    return (long)recv(sock, bytes, count, 0);
+}
+
+/* The same without waiting, also for a socket that blocks. */
+static inline long os_recv_now(evl_os_sock_t sock, void *bytes, size_t count) {
+    return (long)recv(sock, bytes, count, MSG_DONTWAIT);
+}
+
+/* Whether the last of these calls failed only for now. */
+static inline int os_again(void) {
+    return errno == EAGAIN || errno == EINTR;
+}
+
+static inline int os_setsockopt(evl_os_sock_t sock, int level, int name, const void *value,
+                                size_t size) {
+    return setsockopt(sock, level, name, value, (socklen_t)size);
+}
+
+static inline int os_getsockopt(evl_os_sock_t sock, int level, int name, void *value, size_t size) {
+    socklen_t length = (socklen_t)size;
+    return getsockopt(sock, level, name, value, &length);
+}
+
+/* Which of these events there are; waits `ms` at most, -1: without end. */
+static inline int os_poll(evl_os_sock_t sock, short events, int ms) {
+    struct pollfd item;
+    item.fd = sock;
+    item.events = events;
+    item.revents = 0;
+    while (poll(&item, 1, ms) < 0)
+        CHECK_EQ(errno, EINTR);
+    return item.revents;
+}
+
+#else
+
+/* ---- Windows --------------------------------------------------------------------------------- */
+
+typedef HANDLE os_thread_t;
+
+typedef struct {
+    void *(*run)(void *);
+    void *arg;
+} os_thread_call_t;
+
+static inline unsigned __stdcall os_thread_main(void *arg) {
+    os_thread_call_t call = *(os_thread_call_t *)arg;
+    free(arg);
+    call.run(call.arg);
+    return 0;
+}
+
+static inline void os_thread_start(os_thread_t *thread, size_t stack, void *(*run)(void *),
+                                   void *arg) {
+    os_thread_call_t *call = (os_thread_call_t *)malloc(sizeof(*call));
+    CHECK(call != NULL);
+    call->run = run;
+    call->arg = arg;
+    *thread = (HANDLE)_beginthreadex(NULL, (unsigned)stack, os_thread_main, call,
+                                     STACK_SIZE_PARAM_IS_A_RESERVATION, NULL);
+    CHECK(*thread != NULL);
+}
+
+static inline void os_thread_join(os_thread_t thread) {
+    CHECK_EQ(WaitForSingleObject(thread, INFINITE), WAIT_OBJECT_0);
+    CHECK(CloseHandle(thread));
+}
+
+static inline void os_yield(void) {
+    SwitchToThread();
+}
+
+static inline void os_setenv(const char *name, const char *value) {
+    char pair[128];
+    snprintf(pair, sizeof(pair), "%s=%s", name, value != NULL ? value : "");
+    CHECK_EQ(_putenv(pair), 0);
+}
+
+static inline evl_os_sock_t os_socket(int domain, int type) {
+    evl_os_sock_t sock = socket(domain, type, 0);
+    CHECK_NE(sock, OS_NO_SOCK);
+    return sock;
+}
+
+static inline int os_close(evl_os_sock_t sock) {
+    return closesocket(sock);
+}
+
+static inline void os_socketpair(evl_os_sock_t sockets[2]) {
+    struct sockaddr_in addr;
+    int length = sizeof(addr);
+    evl_os_sock_t listener = os_socket(AF_INET, SOCK_STREAM);
+    memset(&addr, 0, sizeof(addr));
+    addr.sin_family = AF_INET;
+    addr.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+    CHECK_EQ(bind(listener, (struct sockaddr *)&addr, sizeof(addr)), 0);
+    CHECK_EQ(listen(listener, 1), 0);
+    CHECK_EQ(getsockname(listener, (struct sockaddr *)&addr, &length), 0);
+    sockets[0] = os_socket(AF_INET, SOCK_STREAM);
+    CHECK_EQ(connect(sockets[0], (struct sockaddr *)&addr, sizeof(addr)), 0);
+    sockets[1] = accept(listener, NULL, NULL);
+    CHECK_NE(sockets[1], OS_NO_SOCK);
+    CHECK_EQ(closesocket(listener), 0);
+}
+
+static inline void os_nonblock(evl_os_sock_t sock) {
+    u_long on = 1;
+    CHECK_EQ(ioctlsocket(sock, (long)FIONBIO, &on), 0);
+}
+
+static inline long os_send(evl_os_sock_t sock, const void *bytes, size_t count) {
+    return send(sock, (const char *)bytes, (int)count, 0);
+}
+
+static inline long os_recv(evl_os_sock_t sock, void *bytes, size_t count) {
+    return recv(sock, (char *)bytes, (int)count, 0);
+}
+
+static inline int os_poll(evl_os_sock_t sock, short events, int ms) {
+    WSAPOLLFD item;
+    item.fd = sock;
+    item.events = events;
+    item.revents = 0;
+    CHECK_GE(WSAPoll(&item, 1, ms), 0);
+    return item.revents;
+}
+
+static inline long os_recv_now(evl_os_sock_t sock, void *bytes, size_t count) {
+    if (os_poll(sock, POLLIN, 0) == 0) {
+        WSASetLastError(WSAEWOULDBLOCK);
+        return -1;
+    }
+    return os_recv(sock, bytes, count);
+}
+
+static inline int os_again(void) {
+    return WSAGetLastError() == WSAEWOULDBLOCK;
+}
+
+static inline int os_setsockopt(evl_os_sock_t sock, int level, int name, const void *value,
+                                size_t size) {
+    return setsockopt(sock, level, name, (const char *)value, (int)size);
+}
+
+static inline int os_getsockopt(evl_os_sock_t sock, int level, int name, void *value, size_t size) {
+    int length = (int)size;
+    return getsockopt(sock, level, name, (char *)value, &length);
+}
+
+#endif
+
+/* ---- Everywhere ------------------------------------------------------------------------------ */
+
+static inline void start_thread(os_thread_t *thread, void *(*run)(void *), void *arg) {
+    os_thread_start(thread, 0, run, arg);
+}
+
+static inline void join_thread(os_thread_t thread) {
+    os_thread_join(thread);
+}
+
+#endif
