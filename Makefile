@@ -29,7 +29,7 @@ EXAMPLES := $(sort $(wildcard examples/*.c))
 # need(command, package): stops with one line when the command is missing.
 need = command -v $(1) >/dev/null || { echo "'$(1)' is missing; install it, for example: apt-get install $(2)" >&2; exit 1; }
 
-.PHONY: help run test tests examples lint format format-check asan tsan valgrind compile coverage test-compilers clean FORCE
+.PHONY: help run test tests examples windows test-windows lint format format-check asan tsan valgrind compile coverage test-compilers clean FORCE
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "%-14s %s\n", $$1, $$2 }' Makefile
@@ -43,9 +43,9 @@ test: tests ## run the tests; FILTER=text,text SHUFFLE=1|seed JOBS=n REPEAT=n BA
 
 # ---- The test binary ----
 
-tests: $(OUT)/tests
+tests: $(OUT)/tests$(EXE)
 
-$(OUT)/tests: $(TEST_OBJECTS)
+$(OUT)/tests$(EXE): $(TEST_OBJECTS)
 	$(CC) $(CFLAGS) -o $@ $(TEST_OBJECTS) $(LDFLAGS)
 
 $(OUT)/main.o: tests/main.c $(TEST_HEADERS) evloop.h $(OUT)/tests.inc $(OUT)/flags
@@ -67,6 +67,24 @@ $(OUT):
 	@mkdir -p $@
 
 FORCE:
+
+# ---- Windows ----
+
+MINGW            = x86_64-w64-mingw32-gcc
+WINDOWS          = build/windows
+WINDOWS_EXAMPLES = $(EXAMPLES:examples/%.c=$(WINDOWS)/%.exe)
+
+windows: ## build the tests and the examples for Windows, into build/windows
+	@$(call need,$(MINGW),gcc-mingw-w64-x86-64)
+	@$(MAKE) --no-print-directory tests VARIANT=windows CC=$(MINGW) EXE=.exe LDFLAGS=-lws2_32
+	@$(MAKE) --no-print-directory $(WINDOWS_EXAMPLES)
+
+$(WINDOWS)/%.exe: examples/%.c evloop.h
+	$(MINGW) $(LANGUAGE) $(CFLAGS) $(WARNINGS) -o $@ $< -lws2_32
+
+test-windows: windows ## run the tests for Windows under wine; takes the options of `make test`
+	@$(call need,wine,wine)
+	WINEDEBUG=-all wine $(WINDOWS)/tests.exe --backends iocp $(filter-out --backends $(BACKENDS),$(TEST_OPTIONS))
 
 # ---- Checks that need more than a compiler ----
 

@@ -1324,6 +1324,11 @@ EVLOOP_API int evl_socketpair(int type, int protocol, evl_os_sock_t sockets[2], 
                               int flags1);
 EVLOOP_API int evl_pipe(evl_file fds[2], int read_flags, int write_flags);
 
+/* The system's handle of a file descriptor of the C library, and a descriptor for a handle, which it
+ * then owns: on Windows. Elsewhere they are the same thing. Thread: any. */
+EVLOOP_API evl_os_fd_t evl_get_osfhandle(int fd);
+EVLOOP_API int evl_open_osfhandle(evl_os_fd_t os_fd);
+
 /* ==== [SECTION] Poll ==== */
 
 /* Watches a descriptor that somebody else reads, writes and closes, such as another library's
@@ -1344,7 +1349,8 @@ struct evl_poll_s {
     } priv;
 } EVLI_MAY_ALIAS;
 
-/* Makes a poll handle for a descriptor or socket and sets that to nonblocking.
+/* Makes a poll handle for a socket or, except on Windows, any descriptor that can be waited for, and
+ * sets that to nonblocking; evl_poll_init takes a descriptor of the C library.
  * Errors: EVL_EEXIST (the loop watches it already), EVL_EBADF, EVL_EPERM (a regular file). */
 EVLOOP_API int evl_poll_init(evl_loop_t *loop, evl_poll_t *poll, int fd);
 EVLOOP_API int evl_poll_init_socket(evl_loop_t *loop, evl_poll_t *poll, evl_os_sock_t socket);
@@ -1619,6 +1625,12 @@ typedef int evli_iovlen_t;
 #endif
 
 #endif /* !_WIN32 */
+
+#if defined(_WIN32)
+typedef unsigned long evli_len_t; /* of evl_buf_t.len */
+#else
+typedef size_t evli_len_t;
+#endif
 
 #if defined(IOV_MAX)
 #define EVLI_IOV_MAX IOV_MAX
@@ -2471,6 +2483,14 @@ EVLOOP_API int evl_socketpair(int type, int protocol, evl_os_sock_t sockets[2], 
     return 0;
 }
 
+EVLOOP_API evl_os_fd_t evl_get_osfhandle(int fd) {
+    return fd;
+}
+
+EVLOOP_API int evl_open_osfhandle(evl_os_fd_t os_fd) {
+    return os_fd;
+}
+
 EVLOOP_API int evl_pipe(evl_file fds[2], int read_flags, int write_flags) {
     int ends[2];
     int err = evli_sys_pipe(ends);
@@ -3017,6 +3037,14 @@ static int evli_win_pipe(HANDLE *reader, HANDLE *writer, int read_flags, int wri
         return err;
     }
     return 0;
+}
+
+EVLOOP_API evl_os_fd_t evl_get_osfhandle(int fd) {
+    return (evl_os_fd_t)_get_osfhandle(fd);
+}
+
+EVLOOP_API int evl_open_osfhandle(evl_os_fd_t os_fd) {
+    return _open_osfhandle((intptr_t)os_fd, 0);
 }
 
 EVLOOP_API int evl_pipe(evl_file fds[2], int read_flags, int write_flags) {
@@ -6863,7 +6891,7 @@ static void evli_stream_written(evl_stream_t *stream, size_t n) {
             evl_buf_t *buf = &req->priv.bufs[req->priv.index];
             if (buf->len > n) {
                 buf->base += n;
-                buf->len -= n;
+                buf->len -= (evli_len_t)n;
                 return;
             }
             n -= buf->len;
@@ -7541,7 +7569,7 @@ static void evli_pump_read(evl_stream_t *from, ssize_t nread, const evl_buf_t *b
             evli_pump_end(req, nread == EVL_EOF ? 0 : (int)nread);
         return;
     }
-    rest.len = (size_t)nread;
+    rest.len = (evli_len_t)nread;
     n = evl_try_write(req->to, &rest, 1);
     if (n < 0 && n != EVL_EAGAIN) {
         evli_pump_end(req, n);
@@ -7555,7 +7583,7 @@ static void evli_pump_read(evl_stream_t *from, ssize_t nread, const evl_buf_t *b
         req->priv.rest = (char *)evli_malloc(EVLI_LENT_SIZE);
     err = req->priv.rest == NULL ? (int)EVL_ENOMEM : 0;
     if (err == 0) {
-        rest.len -= (size_t)n;
+        rest.len -= (evli_len_t)n;
         memcpy(req->priv.rest, rest.base + n, rest.len);
         rest.base = req->priv.rest;
         evl_read_stop(from);
@@ -7865,23 +7893,23 @@ static int evli_tcp_listen(evl_stream_t *stream, int backlog, evl_connection_cb 
 
 #define EVLI_POLL_EVENTS (EVL_READABLE | EVL_WRITABLE | EVL_DISCONNECT | EVL_PRIORITIZED)
 
-EVLOOP_API int evl_poll_init(evl_loop_t *loop, evl_poll_t *poll, int fd) {
+EVLOOP_API int evl_poll_init_socket(evl_loop_t *loop, evl_poll_t *poll, evl_os_sock_t socket) {
     int err;
-    if (loop->priv.backend->knows(loop, fd))
+    if (loop->priv.backend->knows(loop, socket))
         return EVL_EEXIST;
-    err = evli_sys_can_wait(fd);
+    err = evli_sys_can_wait(socket);
     if (err == 0)
-        err = evli_sys_nonblock_any(fd);
+        err = evli_sys_nonblock_any(socket);
     if (err != 0)
         return err;
     evli_handle_init(loop, EVLI_HANDLE(poll), EVL_POLL);
-    evli_io_init(&poll->priv.io, EVLI_IO_POLL, fd);
+    evli_io_init(&poll->priv.io, EVLI_IO_POLL, socket);
     poll->priv.cb = NULL;
     return 0;
 }
 
-EVLOOP_API int evl_poll_init_socket(evl_loop_t *loop, evl_poll_t *poll, evl_os_sock_t socket) {
-    return evl_poll_init(loop, poll, socket);
+EVLOOP_API int evl_poll_init(evl_loop_t *loop, evl_poll_t *poll, int fd) {
+    return evl_poll_init_socket(loop, poll, (evl_os_sock_t)evl_get_osfhandle(fd));
 }
 
 EVLOOP_API int evl_poll_stop(evl_poll_t *poll) {
@@ -8192,6 +8220,8 @@ static const evli_handle_type_t *evli_handle_type_of(evl_handle_type type) {
 #define uv_err_name                    evl_err_name
 #define uv_err_name_r                  evl_err_name_r
 #define uv_fileno                      evl_fileno
+#define uv_get_osfhandle               evl_get_osfhandle
+#define uv_open_osfhandle              evl_open_osfhandle
 #define uv_handle_get_data             evl_handle_get_data
 #define uv_handle_get_loop             evl_handle_get_loop
 #define uv_handle_get_type             evl_handle_get_type

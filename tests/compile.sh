@@ -18,12 +18,12 @@ parts='NET FS DNS PROCESS SIGNAL FS_EVENT TTY THREADS OS DIAG'
 # Name, and the compiler with what selects the language.
 toolchains() {
     cat <<'TABLE'
-gcc-c99 gcc -std=c99 -O2
+gcc-c99 gcc -std=c99
 gcc-c11 gcc -std=c11
 gcc-gnu17 gcc -std=gnu17
-g++-c++11 g++ -x c++ -std=c++11 -O2
+g++-c++11 g++ -x c++ -std=c++11
 g++-c++20 g++ -x c++ -std=c++20
-clang-c99 clang -std=c99 -O1
+clang-c99 clang -std=c99
 clang-c11 clang -std=c11
 clang++-c++11 clang++ -x c++ -std=c++11
 clang++-c++20 clang++ -x c++ -std=c++20
@@ -68,6 +68,20 @@ cat $out/\$1.refusal
 grep -q 'error.*$4' $out/\$1.refusal"
 }
 
+code() { # FLAGS...
+    cc -std=c99 -E -P -DEVLOOP_IMPLEMENTATION "$@" -x c evloop.h
+}
+
+# The parts that this version has: leaving out another one gives the same code.
+find_parts_that_matter() {
+    parts_that_matter=
+    code >$out/all.i
+    for part in $parts; do
+        code -DEVLOOP_NO_$part >$out/part.i
+        cmp -s $out/all.i $out/part.i || parts_that_matter="$parts_that_matter $part"
+    done
+}
+
 every_part_out() {
     for part in $parts; do
         printf ' -DEVLOOP_NO_%s' $part
@@ -75,7 +89,7 @@ every_part_out() {
 }
 
 add_parts() {
-    for part in $parts; do
+    for part in $parts_that_matter; do
         runs "smoke without $part" "-DEVLOOP_NO_$part" smoke.c
     done
     runs 'smoke without all of these' "$(every_part_out)" smoke.c
@@ -120,10 +134,12 @@ add_cases() {
     compiles 'only declarations' '' declarations.c
     compiles 'only declarations, under libuv names' -DEVLOOP_UV_NAMES declarations.c
     runs 'one file' '' smoke.c
+    runs 'one file, optimised' -O2 smoke.c
     runs 'two files, one with the implementation' -DSMOKE_SPLIT smoke.c implementation.c
     runs 'declarations behind system headers' '' system_first.c implementation.c
     runs 'implementation behind system headers' '' system_first_all.c
     runs 'static' -DEVLOOP_STATIC smoke.c
+    runs 'static, optimised' '-O2 -DEVLOOP_STATIC' smoke.c
     runs 'static, nothing used' '' static_unused.c
     runs 'static, in two files' '' static_pair.c static_other.c
     runs 'libuv names' '' uv_names.c
@@ -136,8 +152,10 @@ add_cases() {
     *-c99 | *-c11) refuses 'implementation too late' '' error_late.c _GNU_SOURCE ;;
     esac
     add_parts
-    add_layout
     add_tests
+    case $toolchain in
+    gcc-c99 | gcc-m32-c99 | tcc-c99) add_layout ;;
+    esac
     case $toolchain in
     gcc-c99 | clang-c11) add_examples ;;
     esac
@@ -197,6 +215,7 @@ wanted=" $* "
 tests=$(echo tests/test_*.c)
 rm -rf $out
 mkdir -p $out
+find_parts_that_matter
 toolchains >$out/toolchains
 while read -r toolchain cc; do
     case $wanted in

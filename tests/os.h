@@ -24,6 +24,8 @@
 #include <poll.h>
 #include <pthread.h>
 #include <sched.h>
+#include <semaphore.h>
+#include <signal.h>
 #include <sys/socket.h>
 #include <unistd.h>
 #endif
@@ -33,6 +35,12 @@
 #if !defined(_WIN32)
 
 /* ---- POSIX ----------------------------------------------------------------------------------- */
+
+#define OS_LAST_BACKEND    "poll"  /* always there, and has no descriptor */
+#define OS_PROFILER_SIGNAL SIGPROF /* that EVL_LOOP_BLOCK_SIGNAL takes; 0: none */
+
+/* The library's code for an error: that of the system, or a number of its own. */
+#define OS_CODE(error, number) (-(error))
 
 typedef pthread_t os_thread_t;
 
@@ -55,18 +63,32 @@ static inline void os_yield(void) {
     sched_yield();
 }
 
+typedef sem_t os_sem_t;
+
+static inline void os_sem_init(os_sem_t *sem) {
+    CHECK_EQ(sem_init(sem, 0, 0), 0);
+}
+
+static inline void os_sem_destroy(os_sem_t *sem) {
+    CHECK_EQ(sem_destroy(sem), 0);
+}
+
+static inline void os_sem_post(os_sem_t *sem) {
+    CHECK_EQ(sem_post(sem), 0);
+}
+
+static inline void os_sem_wait(os_sem_t *sem) {
+    while (sem_wait(sem) != 0)
+        CHECK_EQ(errno, EINTR);
+}
+
 static inline void os_setenv(const char *name, const char *value) {
     CHECK_EQ(value != NULL ? setenv(name, value, 1) : unsetenv(name), 0);
 }
 
-/* Two connected sockets that block. */
-static inline void os_socketpair(evl_os_sock_t sockets[2]) {
-    CHECK_EQ(socketpair(AF_UNIX, SOCK_STREAM, 0, sockets), 0);
-}
-
 static inline evl_os_sock_t os_socket(int domain, int type) {
     evl_os_sock_t sock = socket(domain, type, 0);
-    CHECK_GE(sock, 0);
+    CHECK(sock != OS_NO_SOCK);
     return sock;
 }
 
@@ -77,6 +99,28 @@ static inline int os_close(evl_os_sock_t sock) {
 static inline void os_nonblock(evl_os_sock_t sock) {
     int flags = fcntl(sock, F_GETFL);
     CHECK_EQ(fcntl(sock, F_SETFL, flags | O_NONBLOCK), 0);
+}
+
+/* That programs the test might start do not get it, and whether it blocks. */
+static inline void os_check_flags(evl_os_sock_t sock, int nonblocking) {
+    CHECK_EQ((fcntl(sock, F_GETFL) & O_NONBLOCK) != 0, nonblocking);
+    CHECK_EQ(fcntl(sock, F_GETFD) & FD_CLOEXEC, FD_CLOEXEC);
+}
+
+static inline void os_check_file_flags(evl_file file, int nonblocking) {
+    os_check_flags(file, nonblocking);
+}
+
+static inline int os_file_close(evl_file file) {
+    return close(file);
+}
+
+static inline long os_file_write(evl_file file, const void *bytes, size_t count) {
+    return (long)write(file, bytes, count);
+}
+
+static inline long os_file_read(evl_file file, void *bytes, size_t count) {
+    return (long)read(file, bytes, count);
 }
 
 /* How many bytes went through; -1: none. */
@@ -123,6 +167,11 @@ static inline int os_poll(evl_os_sock_t sock, short events, int ms) {
 
 /* ---- Windows --------------------------------------------------------------------------------- */
 
+#define OS_LAST_BACKEND    "iocp"
+#define OS_PROFILER_SIGNAL 0
+
+#define OS_CODE(error, number) (number)
+
 typedef HANDLE os_thread_t;
 
 typedef struct {
@@ -157,6 +206,25 @@ static inline void os_yield(void) {
     SwitchToThread();
 }
 
+typedef HANDLE os_sem_t;
+
+static inline void os_sem_init(os_sem_t *sem) {
+    *sem = CreateSemaphoreA(NULL, 0, 0x7fffffff, NULL);
+    CHECK(*sem != NULL);
+}
+
+static inline void os_sem_destroy(os_sem_t *sem) {
+    CHECK(CloseHandle(*sem));
+}
+
+static inline void os_sem_post(os_sem_t *sem) {
+    CHECK(ReleaseSemaphore(*sem, 1, NULL));
+}
+
+static inline void os_sem_wait(os_sem_t *sem) {
+    CHECK_EQ(WaitForSingleObject(*sem, INFINITE), WAIT_OBJECT_0);
+}
+
 static inline void os_setenv(const char *name, const char *value) {
     char pair[128];
     snprintf(pair, sizeof(pair), "%s=%s", name, value != NULL ? value : "");
@@ -165,7 +233,7 @@ static inline void os_setenv(const char *name, const char *value) {
 
 static inline evl_os_sock_t os_socket(int domain, int type) {
     evl_os_sock_t sock = socket(domain, type, 0);
-    CHECK_NE(sock, OS_NO_SOCK);
+    CHECK(sock != OS_NO_SOCK);
     return sock;
 }
 
@@ -173,26 +241,33 @@ static inline int os_close(evl_os_sock_t sock) {
     return closesocket(sock);
 }
 
-static inline void os_socketpair(evl_os_sock_t sockets[2]) {
-    struct sockaddr_in addr;
-    int length = sizeof(addr);
-    evl_os_sock_t listener = os_socket(AF_INET, SOCK_STREAM);
-    memset(&addr, 0, sizeof(addr));
-    addr.sin_family = AF_INET;
-    addr.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
-    CHECK_EQ(bind(listener, (struct sockaddr *)&addr, sizeof(addr)), 0);
-    CHECK_EQ(listen(listener, 1), 0);
-    CHECK_EQ(getsockname(listener, (struct sockaddr *)&addr, &length), 0);
-    sockets[0] = os_socket(AF_INET, SOCK_STREAM);
-    CHECK_EQ(connect(sockets[0], (struct sockaddr *)&addr, sizeof(addr)), 0);
-    sockets[1] = accept(listener, NULL, NULL);
-    CHECK_NE(sockets[1], OS_NO_SOCK);
-    CHECK_EQ(closesocket(listener), 0);
-}
-
 static inline void os_nonblock(evl_os_sock_t sock) {
     u_long on = 1;
     CHECK_EQ(ioctlsocket(sock, (long)FIONBIO, &on), 0);
+}
+
+/* Windows does not tell whether a socket blocks, nor takes the wish for a file after it was opened. */
+static inline void os_check_flags(evl_os_sock_t sock, int nonblocking) {
+    DWORD flags;
+    (void)nonblocking;
+    CHECK(GetHandleInformation((HANDLE)sock, &flags));
+    CHECK_EQ(flags & HANDLE_FLAG_INHERIT, 0);
+}
+
+static inline void os_check_file_flags(evl_file file, int nonblocking) {
+    os_check_flags((evl_os_sock_t)_get_osfhandle(file), nonblocking);
+}
+
+static inline int os_file_close(evl_file file) {
+    return _close(file);
+}
+
+static inline long os_file_write(evl_file file, const void *bytes, size_t count) {
+    return _write(file, bytes, (unsigned)count);
+}
+
+static inline long os_file_read(evl_file file, void *bytes, size_t count) {
+    return _read(file, bytes, (unsigned)count);
 }
 
 static inline long os_send(evl_os_sock_t sock, const void *bytes, size_t count) {
@@ -245,5 +320,34 @@ static inline void start_thread(os_thread_t *thread, void *(*run)(void *), void 
 static inline void join_thread(os_thread_t thread) {
     os_thread_join(thread);
 }
+
+/* Two connected TCP sockets that block. */
+static inline void os_tcp_pair(evl_os_sock_t sockets[2]) {
+    struct sockaddr_in addr;
+    socklen_t length = sizeof(addr);
+    evl_os_sock_t listener = os_socket(AF_INET, SOCK_STREAM);
+    memset(&addr, 0, sizeof(addr));
+    addr.sin_family = AF_INET;
+    addr.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+    CHECK_EQ(bind(listener, (struct sockaddr *)&addr, sizeof(addr)), 0);
+    CHECK_EQ(listen(listener, 1), 0);
+    CHECK_EQ(getsockname(listener, (struct sockaddr *)&addr, &length), 0);
+    sockets[0] = os_socket(AF_INET, SOCK_STREAM);
+    CHECK_EQ(connect(sockets[0], (struct sockaddr *)&addr, sizeof(addr)), 0);
+    sockets[1] = accept(listener, NULL, NULL);
+    CHECK(sockets[1] != OS_NO_SOCK);
+    CHECK_EQ(os_close(listener), 0);
+}
+
+/* Two connected sockets that block: local ones where there are such. */
+#if defined(_WIN32)
+static inline void os_socketpair(evl_os_sock_t sockets[2]) {
+    os_tcp_pair(sockets);
+}
+#else
+static inline void os_socketpair(evl_os_sock_t sockets[2]) {
+    CHECK_EQ(socketpair(AF_UNIX, SOCK_STREAM, 0, sockets), 0);
+}
+#endif
 
 #endif

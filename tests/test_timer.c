@@ -1234,11 +1234,11 @@ TEST(timer_restarted_a_million_times_keeps_its_memory) {
     open_loop();
     new_timer(&timer, "t");
     new_timer(&other, "o");
-    start_ms(&other, 1000, 0);
-    start_ms(&timer, 1000, 0);
+    start_ms(&other, 3600000, 0);
+    start_ms(&timer, 3600000, 0);
     size_t allocations = test_alloc_calls();
     for (int i = 0; i < 1000000; i++)
-        start_ns(&timer, 1000 * MS + (uint64_t)i);
+        start_ns(&timer, 3600000 * MS + (uint64_t)i);
     CHECK_EQ(test_alloc_calls(), allocations);
     CHECK_NE(evl_run(&loop, EVL_RUN_NOWAIT), 0);
     CHECK_TRACE("");
