@@ -1537,14 +1537,26 @@ EVLOOP_API void evl_key_set(evl_key_t *key, void *value);
 #endif
 
 #if defined(__GNUC__) && !defined(__TINYC__)
-#define EVLI_HAVE_GNU_ATOMICS     1
-#define EVLI_HAVE_X86_ASM_ATOMICS 0
-#elif defined(__TINYC__) && (defined(__x86_64__) || defined(__i386__))
-#define EVLI_HAVE_GNU_ATOMICS     0
+#define EVLI_HAVE_GNU_ATOMICS 1
+#else
+#define EVLI_HAVE_GNU_ATOMICS 0
+#endif
+
+#if defined(_MSC_VER) && !defined(__GNUC__)
+#define EVLI_HAVE_MSVC_ATOMICS 1
+#else
+#define EVLI_HAVE_MSVC_ATOMICS 0
+#endif
+
+#if defined(__TINYC__) && (defined(__x86_64__) || defined(__i386__))
 #define EVLI_HAVE_X86_ASM_ATOMICS 1
 #else
+#define EVLI_HAVE_X86_ASM_ATOMICS 0
+#endif
+
+#if !EVLI_HAVE_GNU_ATOMICS && !EVLI_HAVE_MSVC_ATOMICS && !EVLI_HAVE_X86_ASM_ATOMICS
 #error                                                                                             \
-    "evloop.h: no atomics known for this compiler: it needs GNU __atomic builtins, or to be tcc on x86"
+    "evloop.h: no atomics known for this compiler: it needs GNU __atomic builtins, or to be MSVC or tcc on x86"
 #endif
 
 #include <limits.h>
@@ -1559,6 +1571,11 @@ EVLOOP_API void evl_key_set(evl_key_t *key, void *value);
 #include <fcntl.h>
 #include <io.h>
 #include <process.h>
+#if defined(_MSC_VER)
+#include <intrin.h>
+#pragma comment(lib, "ws2_32")
+#pragma warning(disable : 4127 4505) /* constant conditions, functions that nobody calls */
+#endif
 #else
 #include <arpa/inet.h>
 #include <fcntl.h>
@@ -1782,6 +1799,43 @@ static inline evli_node_t *evli_exchange_node(evli_node_t **p, evli_node_t *valu
 /* Stores `value` if *p is *expected; else puts what *p is into *expected and returns 0. */
 static inline int evli_cas_node(evli_node_t **p, evli_node_t **expected, evli_node_t *value) {
     return __atomic_compare_exchange_n(p, expected, value, 1, __ATOMIC_SEQ_CST, __ATOMIC_RELAXED);
+}
+
+#elif EVLI_HAVE_MSVC_ATOMICS
+
+static __inline uint32_t evli_load(const uint32_t *p) {
+    return (uint32_t)_InterlockedOr((volatile long *)(uintptr_t)p, 0);
+}
+
+static __inline void evli_store(uint32_t *p, uint32_t value) {
+    _InterlockedExchange((volatile long *)p, (long)value);
+}
+
+static __inline uint32_t evli_exchange(uint32_t *p, uint32_t value) {
+    return (uint32_t)_InterlockedExchange((volatile long *)p, (long)value);
+}
+
+static __inline uint32_t evli_fetch_or(uint32_t *p, uint32_t bits) {
+    return (uint32_t)_InterlockedOr((volatile long *)p, (long)bits);
+}
+
+static __inline uint32_t evli_fetch_add(uint32_t *p, uint32_t value) {
+    return (uint32_t)_InterlockedExchangeAdd((volatile long *)p, (long)value);
+}
+
+static __inline evli_node_t *evli_load_node(evli_node_t *const *p) {
+    return (evli_node_t *)_InterlockedCompareExchangePointer((void *volatile *)(uintptr_t)p, NULL,
+                                                             NULL);
+}
+
+static __inline evli_node_t *evli_exchange_node(evli_node_t **p, evli_node_t *value) {
+    return (evli_node_t *)_InterlockedExchangePointer((void *volatile *)p, value);
+}
+
+static __inline int evli_cas_node(evli_node_t **p, evli_node_t **expected, evli_node_t *value) {
+    evli_node_t *old = *expected;
+    *expected = (evli_node_t *)_InterlockedCompareExchangePointer((void *volatile *)p, value, old);
+    return *expected == old;
 }
 
 #elif EVLI_HAVE_X86_ASM_ATOMICS
@@ -3000,17 +3054,25 @@ EVLOOP_API int evl_socketpair(int type, int protocol, evl_os_sock_t sockets[2], 
         return err;
     err = evli_sys_socket(AF_INET, type, protocol, &ends[0]);
     if (err == 0) {
-        evli_sys_nonblock(listener, 0); /* connect and accept wait for each other here */
-        evli_sys_nonblock(ends[0], 0);
-        err = evli_sys_connect_pair(listener, ends[0], &ends[1]);
+        err = evli_sys_nonblock(listener, 0); /* connect and accept wait for each other here */
+        if (err == 0)
+            err = evli_sys_nonblock(ends[0], 0);
+        if (err == 0)
+            err = evli_sys_connect_pair(listener, ends[0], &ends[1]);
         if (err != 0)
             evli_sys_close_socket(ends[0]);
     }
     evli_sys_close_socket(listener);
     if (err != 0)
         return err;
-    evli_sys_nonblock(ends[0], (flags0 & EVL_NONBLOCK_PIPE) != 0);
-    evli_sys_nonblock(ends[1], (flags1 & EVL_NONBLOCK_PIPE) != 0);
+    err = evli_sys_nonblock(ends[0], (flags0 & EVL_NONBLOCK_PIPE) != 0);
+    if (err == 0)
+        err = evli_sys_nonblock(ends[1], (flags1 & EVL_NONBLOCK_PIPE) != 0);
+    if (err != 0) {
+        evli_sys_close_socket(ends[0]);
+        evli_sys_close_socket(ends[1]);
+        return err;
+    }
     sockets[0] = ends[0];
     sockets[1] = ends[1];
     return 0;
@@ -4974,7 +5036,8 @@ static int evli_iocp_fork(evl_loop_t *loop) {
 
 static void evli_iocp_wake(evl_loop_t *loop) {
     DWORD saved = GetLastError();
-    PostQueuedCompletionStatus(evli_iocp_of(loop)->port, 0, 0, NULL);
+    if (!EVLOOP_FAULT("wake"))
+        PostQueuedCompletionStatus(evli_iocp_of(loop)->port, 0, 0, NULL);
     SetLastError(saved);
 }
 
