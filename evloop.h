@@ -8021,29 +8021,133 @@ static void evli_poll_close(evl_handle_t *handle) {
 
 /* ==== [SECTION] Address functions ==== */
 
+/* Four decimal numbers without leading zeros, ending at the text's end or a scope's '%'. Own parsers
+ * and writers: the systems' differ in what they take and in how they write the same address. */
+static int evli_parse_ip4(const char *src, uint8_t dst[4]) {
+    int i;
+    for (i = 0; i < 4; i++) {
+        const char *start = src;
+        unsigned value = 0;
+        for (; *src >= '0' && *src <= '9'; src++) {
+            value = value * 10 + (unsigned)(*src - '0');
+            if (value > 255 || (src > start && *start == '0'))
+                return EVL_EINVAL;
+        }
+        if (src == start || (i < 3 && *src++ != '.'))
+            return EVL_EINVAL;
+        dst[i] = (uint8_t)value;
+    }
+    return *src == '\0' || *src == '%' ? 0 : (int)EVL_EINVAL;
+}
+
+static int evli_hex_digit(char c) {
+    if (c >= '0' && c <= '9')
+        return c - '0';
+    if (c >= 'a' && c <= 'f')
+        return c - 'a' + 10;
+    return c >= 'A' && c <= 'F' ? c - 'A' + 10 : -1;
+}
+
+/* Groups of hexadecimal digits between colons, one run of zeros left out as "::", the last two groups
+ * perhaps as an IPv4 address. */
+static int evli_parse_ip6(const char *src, uint8_t dst[16]) {
+    uint8_t bytes[16];
+    int n = 0, gap = -1;
+    if (src[0] == ':' && *++src != ':')
+        return EVL_EINVAL;
+    while (*src != '\0' && *src != '%') {
+        const char *start = src;
+        unsigned value = 0;
+        if (*src == ':') { /* the second of two */
+            if (gap >= 0)
+                return EVL_EINVAL;
+            gap = n;
+            src++;
+            continue;
+        }
+        for (; evli_hex_digit(*src) >= 0 && src - start < 5; src++)
+            value = value << 4 | (unsigned)evli_hex_digit(*src);
+        if (*src == '.' && n <= 12 && evli_parse_ip4(start, &bytes[n]) == 0) {
+            n += 4;
+            break;
+        }
+        if (src == start || src - start > 4 || n > 14)
+            return EVL_EINVAL;
+        bytes[n++] = (uint8_t)(value >> 8);
+        bytes[n++] = (uint8_t)(value & 0xff);
+        if (*src == ':' && (src[1] == '\0' || src[1] == '%'))
+            return EVL_EINVAL;
+        if (*src == ':')
+            src++;
+        else if (*src != '\0' && *src != '%')
+            return EVL_EINVAL;
+    }
+    if (gap < 0 ? n != 16 : n == 16)
+        return EVL_EINVAL;
+    memset(dst, 0, 16);
+    memcpy(dst, bytes, (size_t)(gap < 0 ? n : gap));
+    if (gap >= 0)
+        memcpy(dst + 16 - (n - gap), bytes + gap, (size_t)(n - gap));
+    return 0;
+}
+
 EVLOOP_API int evl_inet_pton(int af, const char *src, void *dst) {
-    char text[INET6_ADDRSTRLEN];
-    size_t len;
     if (src == NULL || dst == NULL)
         return EVL_EINVAL;
-    if (af != AF_INET && af != AF_INET6)
-        return EVL_EAFNOSUPPORT;
-    len = af == AF_INET6 ? strcspn(src, "%") : strlen(src); /* a scope is no part of the address */
-    if (len >= sizeof(text))
-        return EVL_EINVAL;
-    memcpy(text, src, len);
-    text[len] = '\0';
-    return inet_pton(af, text, dst) == 1 ? 0 : (int)EVL_EINVAL;
+    if (af == AF_INET)
+        return strchr(src, '%') == NULL ? evli_parse_ip4(src, (uint8_t *)dst) : (int)EVL_EINVAL;
+    return af == AF_INET6 ? evli_parse_ip6(src, (uint8_t *)dst) : (int)EVL_EAFNOSUPPORT;
+}
+
+/* The longest run of zero groups, two at least, the first of equals. Returns its length, or 0. */
+static int evli_longest_zeros(const unsigned groups[8], int *start) {
+    int i, run = 0, best = 0;
+    for (i = 0; i < 8; i++) {
+        run = groups[i] == 0 ? run + 1 : 0;
+        if (run > best) {
+            best = run;
+            *start = i + 1 - run;
+        }
+    }
+    return best < 2 ? 0 : best;
+}
+
+static void evli_write_ip6(const uint8_t src[16], char *text, size_t room) {
+    unsigned groups[8];
+    int i, start = 0, zeros, length = 0;
+    for (i = 0; i < 8; i++)
+        groups[i] = (unsigned)src[2 * i] << 8 | src[2 * i + 1];
+    zeros = evli_longest_zeros(groups, &start);
+    text[0] = '\0';
+    for (i = 0; i < 8; i++) {
+        if (zeros > 0 && i == start) {
+            length += snprintf(text + length, room - (size_t)length, "::");
+            i += zeros - 1;
+            continue;
+        }
+        if (i > 0 && !(zeros > 0 && i == start + zeros))
+            text[length++] = ':';
+        if (i == 6 && start == 0 &&
+            (zeros == 6 || (zeros == 5 && groups[5] == 0xffff))) { /* an IPv4 address inside */
+            snprintf(text + length, room - (size_t)length, "%u.%u.%u.%u", src[12], src[13], src[14],
+                     src[15]);
+            return;
+        }
+        length += snprintf(text + length, room - (size_t)length, "%x", groups[i]);
+    }
 }
 
 EVLOOP_API int evl_inet_ntop(int af, const void *src, char *dst, size_t size) {
-    char text[INET6_ADDRSTRLEN];
+    char text[48];
+    const uint8_t *bytes = (const uint8_t *)src;
     if (src == NULL || dst == NULL)
         return EVL_EINVAL;
-    if (af != AF_INET && af != AF_INET6)
+    if (af == AF_INET)
+        snprintf(text, sizeof(text), "%u.%u.%u.%u", bytes[0], bytes[1], bytes[2], bytes[3]);
+    else if (af == AF_INET6)
+        evli_write_ip6(bytes, text, sizeof(text));
+    else
         return EVL_EAFNOSUPPORT;
-    if (inet_ntop(af, src, text, sizeof(text)) == NULL)
-        return EVL_EINVAL;
     if (strlen(text) >= size)
         return EVL_ENOSPC;
     memcpy(dst, text, strlen(text) + 1);

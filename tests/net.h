@@ -3,22 +3,15 @@
 #ifndef EVLOOP_TESTS_NET_H
 #define EVLOOP_TESTS_NET_H
 
-#include "test.h"
+#include "os.h"
 
-#include <arpa/inet.h>
-#include <errno.h>
-#include <fcntl.h>
-#include <netinet/in.h>
-#include <netinet/tcp.h>
-#include <poll.h>
-#include <signal.h>
+#if !defined(_WIN32)
 #include <sys/ioctl.h>
 #include <sys/resource.h>
-#include <sys/socket.h>
 #include <sys/time.h>
 #include <sys/wait.h>
+#endif
 #include <time.h>
-#include <unistd.h>
 
 #define NET_COUNT(array) (sizeof(array) / sizeof((array)[0]))
 #define NET_FAIL(what)   test_fail(__FILE__, __LINE__, what)
@@ -29,6 +22,8 @@ static inline const char **net_waiting(void) {
     static const char *text = "the test to go on";
     return &text;
 }
+
+#if !defined(_WIN32)
 
 static inline void net_gave_up(int signum) {
     const char *text = *net_waiting();
@@ -48,6 +43,31 @@ static inline void net_watch(void) {
     sigaction(SIGALRM, &action, NULL);
     alarm(test_slow() ? 55 : 9);
 }
+
+#else
+
+static inline volatile uint64_t *net_deadline(void) {
+    static volatile uint64_t ms;
+    return &ms;
+}
+
+static inline void *net_watch_main(void *arg) {
+    while (test_ms() < *net_deadline())
+        test_sleep_ms(100);
+    fprintf(stderr, "gave up waiting for: %s", *net_waiting());
+    TerminateProcess(GetCurrentProcess(), 1);
+    return arg;
+}
+
+static inline void net_watch(void) {
+    os_thread_t thread;
+    int started = *net_deadline() != 0;
+    *net_deadline() = test_ms() + (test_slow() ? 55000 : 9000);
+    if (!started)
+        start_thread(&thread, net_watch_main, NULL);
+}
+
+#endif
 
 #define NET_TEXT(line) #line
 #define NET_LINE(line) NET_TEXT(line)
@@ -196,13 +216,11 @@ static inline const struct sockaddr *net_sa6(const struct sockaddr_in6 *addr) {
     return (const struct sockaddr *)addr;
 }
 
-static inline int net_raw_socket(void) {
-    int fd = socket(AF_INET, SOCK_STREAM, 0);
-    CHECK_GE(fd, 0);
-    return fd;
+static inline evl_os_sock_t net_raw_socket(void) {
+    return os_socket(AF_INET, SOCK_STREAM);
 }
 
-static inline int net_raw_port(int fd) {
+static inline int net_raw_port(evl_os_sock_t fd) {
     struct sockaddr_in addr;
     socklen_t length = sizeof(addr);
     memset(&addr, 0, sizeof(addr));
@@ -211,23 +229,23 @@ static inline int net_raw_port(int fd) {
 }
 
 /* Bound to a port that nobody else gets, and not listening: a connect to it is refused. */
-static inline int net_raw_bound(int *port) {
+static inline evl_os_sock_t net_raw_bound(int *port) {
     struct sockaddr_in addr = net_addr(0);
-    int fd = net_raw_socket();
+    evl_os_sock_t fd = net_raw_socket();
     CHECK_EQ(bind(fd, net_sa(&addr), sizeof(addr)), 0);
     *port = net_raw_port(fd);
     return fd;
 }
 
-static inline int net_raw_listen(int backlog, int *port) {
-    int fd = net_raw_bound(port);
+static inline evl_os_sock_t net_raw_listen(int backlog, int *port) {
+    evl_os_sock_t fd = net_raw_bound(port);
     CHECK_EQ(listen(fd, backlog), 0);
     return fd;
 }
 
-static inline int net_raw_connect(int port) {
+static inline evl_os_sock_t net_raw_connect(int port) {
     struct sockaddr_in addr = net_addr(port);
-    int fd = net_raw_socket();
+    evl_os_sock_t fd = net_raw_socket();
     int result;
     do
         result = connect(fd, net_sa(&addr), sizeof(addr));
@@ -236,23 +254,25 @@ static inline int net_raw_connect(int port) {
     return fd;
 }
 
-static inline int net_raw_accept(int listener) {
-    int fd;
+static inline evl_os_sock_t net_raw_accept(evl_os_sock_t listener) {
+    evl_os_sock_t fd;
     do
         fd = accept(listener, NULL, NULL);
-    while (fd < 0 && errno == EINTR);
-    CHECK_GE(fd, 0);
+    while (fd == OS_NO_SOCK && errno == EINTR);
+    CHECK(fd != OS_NO_SOCK);
     return fd;
 }
 
 /* Two ends of a TCP connection, blocking. */
-static inline void net_raw_pair(int fds[2]) {
+static inline void net_raw_pair(evl_os_sock_t fds[2]) {
     int port;
-    int listener = net_raw_listen(1, &port);
+    evl_os_sock_t listener = net_raw_listen(1, &port);
     fds[0] = net_raw_connect(port);
     fds[1] = net_raw_accept(listener);
-    close(listener);
+    os_close(listener);
 }
+
+#if !defined(_WIN32)
 
 /* A local pair whose first end has the given number, which must be free. */
 static inline void net_raw_pair_at(int fds[2], int number) {
@@ -270,19 +290,20 @@ static inline void net_raw_pair_at(int fds[2], int number) {
     fds[0] = number;
 }
 
-static inline void net_raw_nonblock(int fd) {
-    int flags = fcntl(fd, F_GETFL);
-    CHECK_EQ(fcntl(fd, F_SETFL, flags | O_NONBLOCK), 0);
+#endif /* !_WIN32 */
+
+static inline void net_raw_nonblock(evl_os_sock_t fd) {
+    os_nonblock(fd);
 }
 
-static inline void net_raw_write(int fd, const void *bytes, size_t count) {
-    CHECK_EQ(send(fd, bytes, count, MSG_NOSIGNAL), count);
+static inline void net_raw_write(evl_os_sock_t fd, const void *bytes, size_t count) {
+    CHECK_EQ(os_send(fd, bytes, count), count);
 }
 
 /* Blocks until all of `count` bytes are there. */
-static inline void net_raw_read(int fd, char *bytes, size_t count) {
+static inline void net_raw_read(evl_os_sock_t fd, char *bytes, size_t count) {
     for (size_t done = 0; done < count;) {
-        ssize_t got = read(fd, bytes + done, count - done);
+        long got = os_recv(fd, bytes + done, count - done);
         CHECK_GT(got, 0);
         done += (size_t)got;
     }
@@ -290,14 +311,14 @@ static inline void net_raw_read(int fd, char *bytes, size_t count) {
 
 /* Reads what is there now and checks that it continues the test stream at *offset. Returns -1 after
  * the end, else 0. */
-static inline int net_raw_drain(int fd, size_t *offset) {
+static inline int net_raw_drain(evl_os_sock_t fd, size_t *offset) {
     static char bytes[NET_CHUNK];
     for (;;) {
-        ssize_t got = recv(fd, bytes, sizeof(bytes), MSG_DONTWAIT);
+        long got = os_recv_now(fd, bytes, sizeof(bytes));
         if (got == 0)
             return -1;
         if (got < 0) {
-            CHECK(errno == EAGAIN || errno == EINTR);
+            CHECK(os_again());
             return 0;
         }
         net_check(bytes, *offset, (size_t)got);
@@ -306,37 +327,34 @@ static inline int net_raw_drain(int fd, size_t *offset) {
 }
 
 /* Closes so that the peer gets a reset. */
-static inline void net_raw_reset(int fd) {
+static inline void net_raw_reset(evl_os_sock_t fd) {
     struct linger linger;
     linger.l_onoff = 1;
     linger.l_linger = 0;
-    CHECK_EQ(setsockopt(fd, SOL_SOCKET, SO_LINGER, &linger, sizeof(linger)), 0);
-    close(fd);
+    CHECK_EQ(os_setsockopt(fd, SOL_SOCKET, SO_LINGER, &linger, sizeof(linger)), 0);
+    os_close(fd);
 }
 
 /* Waits until the kernel has something to read for `fd`, the end and errors included. */
-static inline void net_raw_await(int fd) {
-    struct pollfd item;
-    item.fd = fd;
-    item.events = POLLIN;
+static inline void net_raw_await(evl_os_sock_t fd) {
     *net_waiting() = "a raw socket to become readable\n";
-    while (poll(&item, 1, -1) < 0)
-        CHECK_EQ(errno, EINTR);
+    os_poll(fd, POLLIN, -1);
 }
 
 /* The smallest buffers that the kernel grants. */
-static inline void net_raw_shrink(int fd) {
+static inline void net_raw_shrink(evl_os_sock_t fd) {
     int size = 1;
-    CHECK_EQ(setsockopt(fd, SOL_SOCKET, SO_SNDBUF, &size, sizeof(size)), 0);
-    CHECK_EQ(setsockopt(fd, SOL_SOCKET, SO_RCVBUF, &size, sizeof(size)), 0);
+    CHECK_EQ(os_setsockopt(fd, SOL_SOCKET, SO_SNDBUF, &size, sizeof(size)), 0);
+    CHECK_EQ(os_setsockopt(fd, SOL_SOCKET, SO_RCVBUF, &size, sizeof(size)), 0);
 }
 
-static inline int net_raw_option(int fd, int level, int option) {
+static inline int net_raw_option(evl_os_sock_t fd, int level, int option) {
     int value = -1;
-    socklen_t length = sizeof(value);
-    CHECK_EQ(getsockopt(fd, level, option, &value, &length), 0);
+    CHECK_EQ(os_getsockopt(fd, level, option, &value, sizeof(value)), 0);
     return value;
 }
+
+#if !defined(_WIN32)
 
 static inline void net_check_cloexec(int fd) {
     CHECK((fcntl(fd, F_GETFD) & FD_CLOEXEC) != 0);
@@ -345,6 +363,8 @@ static inline void net_check_cloexec(int fd) {
 static inline void net_check_nonblock(int fd) {
     CHECK((fcntl(fd, F_GETFL) & O_NONBLOCK) != 0);
 }
+
+#endif /* !_WIN32 */
 
 /* ---- A loop ---------------------------------------------------------------------------------- */
 
@@ -375,10 +395,10 @@ static inline void net_close(net_t *net) {
     CHECK_EQ(test_open_fds(), net->fds);
 }
 
-static inline int net_fileno(const void *handle) {
-    evl_os_fd_t fd = -1;
+static inline evl_os_sock_t net_fileno(const void *handle) {
+    evl_os_fd_t fd;
     CHECK_EQ(evl_fileno((const evl_handle_t *)handle, &fd), 0);
-    return fd;
+    return (evl_os_sock_t)fd;
 }
 
 #ifndef EVLOOP_NO_NET
@@ -438,8 +458,8 @@ static inline void net_init(net_t *net, evl_tcp_t *tcp) {
 }
 
 /* A connected handle; returns its raw, blocking peer. */
-static inline int net_half(net_t *net, evl_tcp_t *tcp) {
-    int fds[2];
+static inline evl_os_sock_t net_half(net_t *net, evl_tcp_t *tcp) {
+    evl_os_sock_t fds[2];
     net_raw_pair(fds);
     net_init(net, tcp);
     CHECK_EQ(evl_tcp_open(tcp, fds[0]), 0);
@@ -448,9 +468,9 @@ static inline int net_half(net_t *net, evl_tcp_t *tcp) {
 
 /* A connected handle whose peer holds the least that the kernel grants, and tells nothing before it
  * is read: a pair of local sockets, since TCP on the loopback waits for timers when it is tight. */
-static inline int net_half_tight(net_t *net, evl_tcp_t *tcp) {
-    int fds[2];
-    CHECK_EQ(socketpair(AF_UNIX, SOCK_STREAM, 0, fds), 0);
+static inline evl_os_sock_t net_half_tight(net_t *net, evl_tcp_t *tcp) {
+    evl_os_sock_t fds[2];
+    os_socketpair(fds);
     net_raw_shrink(fds[0]);
     net_raw_shrink(fds[1]);
     net_init(net, tcp);
@@ -460,7 +480,7 @@ static inline int net_half_tight(net_t *net, evl_tcp_t *tcp) {
 
 /* Two handles, connected to each other. */
 static inline void net_pair(net_t *net, evl_tcp_t *a, evl_tcp_t *b) {
-    int fds[2];
+    evl_os_sock_t fds[2];
     net_raw_pair(fds);
     net_init(net, a);
     net_init(net, b);
@@ -530,7 +550,7 @@ static inline size_t net_stuff(evl_tcp_t *tcp) {
 }
 
 /* Runs the loop and reads at the raw peer until that has `want` bytes of the test stream. */
-static inline void net_pull(net_t *net, int peer, size_t *got, size_t want) {
+static inline void net_pull(net_t *net, evl_os_sock_t peer, size_t *got, size_t want) {
     *net_waiting() = "bytes to come out at the raw peer\n";
     while (*got < want) {
         CHECK_GE(net_turn(&net->loop), 0);

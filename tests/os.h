@@ -36,6 +36,7 @@
 
 /* ---- POSIX ----------------------------------------------------------------------------------- */
 
+#define OS_SLEEPS_IN_MS    0
 #define OS_LAST_BACKEND    "poll"  /* always there, and has no descriptor */
 #define OS_PROFILER_SIGNAL SIGPROF /* that EVL_LOOP_BLOCK_SIGNAL takes; 0: none */
 
@@ -94,6 +95,11 @@ static inline evl_os_sock_t os_socket(int domain, int type) {
 
 static inline int os_close(evl_os_sock_t sock) {
     return close(sock);
+}
+
+/* Ends what is sent. */
+static inline int os_shutdown(evl_os_sock_t sock) {
+    return shutdown(sock, SHUT_WR);
 }
 
 static inline void os_nonblock(evl_os_sock_t sock) {
@@ -167,6 +173,7 @@ static inline int os_poll(evl_os_sock_t sock, short events, int ms) {
 
 /* ---- Windows --------------------------------------------------------------------------------- */
 
+#define OS_SLEEPS_IN_MS    1 /* before Windows 10, and under wine */
 #define OS_LAST_BACKEND    "iocp"
 #define OS_PROFILER_SIGNAL 0
 
@@ -239,6 +246,10 @@ static inline evl_os_sock_t os_socket(int domain, int type) {
 
 static inline int os_close(evl_os_sock_t sock) {
     return closesocket(sock);
+}
+
+static inline int os_shutdown(evl_os_sock_t sock) {
+    return shutdown(sock, SD_SEND);
 }
 
 static inline void os_nonblock(evl_os_sock_t sock) {

@@ -32,8 +32,8 @@ typedef struct {
     int connected;
     size_t offset; /* of the next byte to be written */
     net_log_t log;
-    int listener;
-    int peer;
+    evl_os_sock_t listener;
+    evl_os_sock_t peer;
     int close_at; /* the letter at which the flow callback closes; 0: none */
     int inside;   /* of a call that must not call back */
 } valve_t;
@@ -65,7 +65,7 @@ static void valve_open(valve_t *valve, net_t *net) {
 }
 
 /* Queues a write of `size` bytes. */
-static int valve_write(valve_t *valve, size_t size) {
+static evl_os_sock_t valve_write(valve_t *valve, size_t size) {
     evl_write_t *req = &valve->writes[valve->started];
     evl_buf_t buf = net_buf(valve->offset, size);
     CHECK_LT(valve->started, (int)NET_COUNT(valve->writes));
@@ -82,8 +82,8 @@ static int valve_write(valve_t *valve, size_t size) {
 
 static void valve_close(valve_t *valve) {
     if (valve->peer >= 0)
-        close(valve->peer);
-    close(valve->listener);
+        os_close(valve->peer);
+    os_close(valve->listener);
 }
 
 TEST(bounds_watermarks_refused) {
@@ -168,7 +168,7 @@ TEST(bounds_watermarks_around_and_around) {
     size_t got = 0;
     net_open(&net);
     memset(&tide, 0, sizeof(tide));
-    int peer = net_half_tight(&net, &tide.tcp);
+    evl_os_sock_t peer = net_half_tight(&net, &tide.tcp);
     tide.tcp.data = &tide;
     size_t offset = net_stuff(&tide.tcp);
     CHECK_EQ(evl_stream_set_watermarks(net_stream(&tide.tcp), 3000, 20000, 0, tide_on_flow), 0);
@@ -197,7 +197,7 @@ TEST(bounds_watermarks_around_and_around) {
     NET_UNTIL(&net.loop, tide.written == started);
     CHECK_EQ(tide.pauses, 10);
     CHECK_EQ(tide.resumes, 10);
-    close(peer);
+    os_close(peer);
     net_close(&net);
 }
 
@@ -324,8 +324,8 @@ TEST(bounds_close_before_the_flow_callback) {
 
 /* A listener whose queue is full: further connects hang. Returns its port; at most 8 fillers. */
 typedef struct {
-    int listener;
-    int fillers[8];
+    evl_os_sock_t listener;
+    evl_os_sock_t fillers[8];
     int count;
     int port;
 } hole_t;
@@ -335,7 +335,7 @@ static void hole_open(hole_t *hole) {
     struct sockaddr_in addr = net_addr(hole->port);
     for (hole->count = 0; hole->count < 8;) {
         struct pollfd item;
-        int fd = net_raw_socket();
+        evl_os_sock_t fd = net_raw_socket();
         net_raw_nonblock(fd);
         int result = connect(fd, net_sa(&addr), sizeof(addr));
         CHECK(result == 0 || errno == EINPROGRESS);
@@ -350,8 +350,8 @@ static void hole_open(hole_t *hole) {
 
 static void hole_close(hole_t *hole) {
     for (int i = 0; i < hole->count; i++)
-        close(hole->fillers[i]);
-    close(hole->listener);
+        os_close(hole->fillers[i]);
+    os_close(hole->listener);
 }
 
 typedef struct {
@@ -484,7 +484,7 @@ TEST(bounds_connect_in_time) {
     evl_connect_t req;
     int connected = 0, port;
     net_open(&net);
-    int listener = net_raw_listen(1, &port);
+    evl_os_sock_t listener = net_raw_listen(1, &port);
     struct sockaddr_in addr = net_addr(port);
     CHECK_EQ(evl_tcp_init(&net.loop, &tcp), 0);
     CHECK_EQ(evl_stream_set_timeouts(net_stream(&tcp), 5000, 0, 0), 0);
@@ -494,7 +494,7 @@ TEST(bounds_connect_in_time) {
     CHECK_EQ(evl_run(&net.loop, EVL_RUN_DEFAULT), 0);
     CHECK_EQ(connected, 1);
     CHECK_LT(test_ms() - start_ms, 4900);
-    close(listener);
+    os_close(listener);
     net_close(&net);
 }
 
@@ -531,7 +531,7 @@ static void reader_on_read(evl_stream_t *stream, ssize_t nread, const evl_buf_t 
 
 static int reader_open(reader_t *reader, net_t *net, unsigned read_ms) {
     memset(reader, 0, sizeof(*reader));
-    int peer = net_half(net, &reader->tcp);
+    evl_os_sock_t peer = net_half(net, &reader->tcp);
     reader->tcp.data = reader;
     reader->wait_ns = read_ms * (uint64_t)1000000;
     CHECK_EQ(evl_stream_set_timeouts(net_stream(&reader->tcp), 0, read_ms, 0), 0);
@@ -544,7 +544,7 @@ TEST(bounds_read_timeout_repeats) {
         net_t net;
         reader_t reader;
         net_open(&net);
-        int peer = reader_open(&reader, &net, 15);
+        evl_os_sock_t peer = reader_open(&reader, &net, 15);
         net_run_ms(&net.loop, 25); /* nobody reads: nothing times out */
         reader.since_ns = test_ns();
         CHECK_EQ(evl_read_start(net_stream(&reader.tcp), lent ? NULL : net_alloc, reader_on_read),
@@ -560,7 +560,7 @@ TEST(bounds_read_timeout_repeats) {
         NET_UNTIL(&net.loop, reader.timeouts == 5);
         CHECK_EQ(evl_run(&net.loop, EVL_RUN_DEFAULT), 0); /* stopped: nothing is left */
         CHECK_EQ(reader.timeouts, 5);
-        close(peer);
+        os_close(peer);
         net_close(&net);
     }
 }
@@ -570,7 +570,7 @@ TEST(bounds_read_timeout_and_progress) {
     net_t net;
     reader_t reader;
     net_open(&net);
-    int peer = reader_open(&reader, &net, 60);
+    evl_os_sock_t peer = reader_open(&reader, &net, 60);
     reader.since_ns = test_ns();
     CHECK_EQ(evl_read_start(net_stream(&reader.tcp), NULL, reader_on_read), 0);
     uint64_t last_ns = test_ns();
@@ -587,7 +587,7 @@ TEST(bounds_read_timeout_and_progress) {
     if (gap_ns < 55000000u)
         CHECK_EQ(reader.timeouts, 0);
     NET_UNTIL(&net.loop, reader.timeouts > 0);
-    close(peer);
+    os_close(peer);
     net_close(&net);
 }
 
@@ -595,7 +595,7 @@ TEST(bounds_read_timeout_set_late) {
     net_t net;
     reader_t reader;
     net_open(&net);
-    int peer = reader_open(&reader, &net, 0);
+    evl_os_sock_t peer = reader_open(&reader, &net, 0);
     CHECK_EQ(evl_read_start(net_stream(&reader.tcp), NULL, reader_on_read), 0);
     net_run_ms(&net.loop, 10);
     reader.since_ns = test_ns();
@@ -605,7 +605,7 @@ TEST(bounds_read_timeout_set_late) {
     CHECK_EQ(evl_stream_set_timeouts(net_stream(&reader.tcp), 0, 0, 0), 0);
     net_run_ms(&net.loop, 30);
     CHECK_EQ(reader.timeouts, 2);
-    close(peer);
+    os_close(peer);
     NET_UNTIL(&net.loop, reader.ends == 1);
     net_close(&net);
 }
@@ -615,11 +615,11 @@ TEST(bounds_read_timeout_ends_with_the_data) {
     net_t net;
     reader_t reader;
     net_open(&net);
-    int peer = reader_open(&reader, &net, 500);
+    evl_os_sock_t peer = reader_open(&reader, &net, 500);
     reader.since_ns = test_ns();
     CHECK_EQ(evl_read_start(net_stream(&reader.tcp), NULL, reader_on_read), 0);
     net_raw_write(peer, net_bytes(0), 10);
-    close(peer);
+    os_close(peer);
     CHECK_EQ(evl_run(&net.loop, EVL_RUN_DEFAULT), 0);
     CHECK_EQ(reader.ends, 1);
     if (test_ns() - reader.since_ns < 500000000u)
@@ -631,13 +631,13 @@ TEST(bounds_read_timeout_close_in_callback) {
     net_t net;
     reader_t reader;
     net_open(&net);
-    int peer = reader_open(&reader, &net, 10);
+    evl_os_sock_t peer = reader_open(&reader, &net, 10);
     reader.since_ns = test_ns();
     reader.close_at = 1;
     CHECK_EQ(evl_read_start(net_stream(&reader.tcp), NULL, reader_on_read), 0);
     CHECK_EQ(evl_run(&net.loop, EVL_RUN_DEFAULT), 0);
     CHECK_EQ(reader.timeouts, 1);
-    close(peer);
+    os_close(peer);
     net_close(&net);
 }
 
@@ -646,14 +646,14 @@ TEST(bounds_read_timeout_and_references) {
     net_t net;
     reader_t reader;
     net_open(&net);
-    int peer = reader_open(&reader, &net, 5000);
+    evl_os_sock_t peer = reader_open(&reader, &net, 5000);
     CHECK_EQ(evl_read_start(net_stream(&reader.tcp), NULL, reader_on_read), 0);
     evl_unref(net_handle(&reader.tcp));
     uint64_t start_ms = test_ms();
     CHECK_EQ(evl_run(&net.loop, EVL_RUN_DEFAULT), 0);
     CHECK_LT(test_ms() - start_ms, 4900);
     CHECK_EQ(reader.timeouts, 0);
-    close(peer);
+    os_close(peer);
     net_close(&net);
 }
 
@@ -687,7 +687,7 @@ static void writer_on_shutdown(evl_shutdown_t *req, int status) {
 /* Fills the kernel, then queues three writes of 20,000 bytes; returns the peer. */
 static int writer_open(writer_t *writer, net_t *net, unsigned write_ms, size_t *offset) {
     memset(writer, 0, sizeof(*writer));
-    int peer = net_half_tight(net, &writer->tcp);
+    evl_os_sock_t peer = net_half_tight(net, &writer->tcp);
     writer->close_at = -1;
     writer->expect = EVL_ETIMEDOUT;
     writer->wait_ns = write_ms * (uint64_t)1000000;
@@ -713,7 +713,7 @@ TEST(bounds_write_timeout) {
     size_t offset;
     net_open(&net);
     memset(&sink, 0, sizeof(sink));
-    int peer = writer_open(&writer, &net, 30, &offset);
+    evl_os_sock_t peer = writer_open(&writer, &net, 30, &offset);
     CHECK_EQ(evl_run(&net.loop, EVL_RUN_DEFAULT), 0);
     CHECK_STR(writer.log.text, "012");
     CHECK_EQ(writer.tcp.write_queue_size, 0);
@@ -728,7 +728,7 @@ TEST(bounds_write_timeout) {
     CHECK_EQ(evl_read_start(net_stream(&writer.tcp), NULL, net_on_read), 0);
     net_raw_write(peer, net_bytes(0), 100);
     NET_UNTIL(&net.loop, sink.bytes == 100);
-    close(peer);
+    os_close(peer);
     net_close(&net);
     CHECK_STR(writer.log.text, "012");
 }
@@ -738,11 +738,11 @@ TEST(bounds_write_timeout_ends_a_shutdown) {
     writer_t writer;
     size_t offset;
     net_open(&net);
-    int peer = writer_open(&writer, &net, 15, &offset);
+    evl_os_sock_t peer = writer_open(&writer, &net, 15, &offset);
     CHECK_EQ(evl_shutdown(&writer.shut, net_stream(&writer.tcp), writer_on_shutdown), 0);
     CHECK_EQ(evl_run(&net.loop, EVL_RUN_DEFAULT), 0);
     CHECK_STR(writer.log.text, "012s");
-    close(peer);
+    os_close(peer);
     net_close(&net);
 }
 
@@ -751,11 +751,11 @@ TEST(bounds_write_timeout_close_in_callback) {
     writer_t writer;
     size_t offset;
     net_open(&net);
-    int peer = writer_open(&writer, &net, 15, &offset);
+    evl_os_sock_t peer = writer_open(&writer, &net, 15, &offset);
     writer.close_at = 0;
     CHECK_EQ(evl_run(&net.loop, EVL_RUN_DEFAULT), 0);
     CHECK_STR(writer.log.text, "012");
-    close(peer);
+    os_close(peer);
     net_close(&net);
 }
 
@@ -765,7 +765,7 @@ TEST(bounds_write_timeout_and_progress) {
     writer_t writer;
     size_t offset, got = 0;
     net_open(&net);
-    int peer = writer_open(&writer, &net, 60, &offset);
+    evl_os_sock_t peer = writer_open(&writer, &net, 60, &offset);
     writer.expect = 0;
     uint64_t last_ns = test_ns();
     *net_waiting() = "a slow peer to take all\n";
@@ -782,7 +782,7 @@ TEST(bounds_write_timeout_and_progress) {
     net_run_ms(&net.loop, 80);
     evl_buf_t buf = net_buf(offset, 1);
     CHECK_EQ(evl_try_write(net_stream(&writer.tcp), &buf, 1), 1);
-    close(peer);
+    os_close(peer);
     net_close(&net);
 }
 
@@ -791,7 +791,7 @@ TEST(bounds_write_timeout_set_late) {
     writer_t writer;
     size_t offset, got = 0;
     net_open(&net);
-    int peer = writer_open(&writer, &net, 20, &offset);
+    evl_os_sock_t peer = writer_open(&writer, &net, 20, &offset);
     CHECK_EQ(evl_stream_set_timeouts(net_stream(&writer.tcp), 0, 0, 0), 0);
     net_run_ms(&net.loop, 40);
     CHECK_STR(writer.log.text, "");
@@ -800,7 +800,7 @@ TEST(bounds_write_timeout_set_late) {
     CHECK_EQ(evl_run(&net.loop, EVL_RUN_DEFAULT), 0);
     CHECK_STR(writer.log.text, "012");
     net_raw_drain(peer, &got);
-    close(peer);
+    os_close(peer);
     net_close(&net);
 }
 
@@ -819,9 +819,9 @@ TEST(bounds_close_with_timeouts_armed) {
     CHECK_EQ(evl_tcp_init(&net.loop, &patient.tcp), 0);
     CHECK_EQ(evl_stream_set_timeouts(net_stream(&patient.tcp), 5000, 5000, 5000), 0);
     CHECK_EQ(evl_tcp_connect(&patient.connect, &patient.tcp, net_sa(&addr), NULL), 0);
-    int write_peer = writer_open(&writer, &net, 5000, &offset);
+    evl_os_sock_t write_peer = writer_open(&writer, &net, 5000, &offset);
     writer.expect = EVL_ECANCELED;
-    int read_peer = reader_open(&reader, &net, 5000);
+    evl_os_sock_t read_peer = reader_open(&reader, &net, 5000);
     CHECK_EQ(evl_read_start(net_stream(&reader.tcp), NULL, reader_on_read), 0);
     evl_run(&net.loop, EVL_RUN_NOWAIT);
     uint64_t start_ms = test_ms();
@@ -834,8 +834,8 @@ TEST(bounds_close_with_timeouts_armed) {
     CHECK_STR(writer.log.text, "012");
     CHECK_EQ(reader.timeouts, 0);
     hole_close(&hole);
-    close(write_peer);
-    close(read_peer);
+    os_close(write_peer);
+    os_close(read_peer);
     net_close(&net);
 }
 
@@ -844,13 +844,13 @@ TEST(bounds_timeouts_huge) {
     net_t net;
     reader_t reader;
     net_open(&net);
-    int peer = reader_open(&reader, &net, 1);
+    evl_os_sock_t peer = reader_open(&reader, &net, 1);
     CHECK_EQ(evl_stream_set_timeouts(net_stream(&reader.tcp), UINT64_MAX, UINT64_MAX, UINT64_MAX),
              0);
     CHECK_EQ(evl_read_start(net_stream(&reader.tcp), NULL, reader_on_read), 0);
     net_run_ms(&net.loop, 10);
     CHECK_EQ(reader.timeouts, 0);
-    close(peer);
+    os_close(peer);
     net_close(&net);
 }
 
@@ -868,7 +868,7 @@ TEST(bounds_listen_limit) {
     net_t net;
     net_hall_t *hall = (net_hall_t *)calloc(1, sizeof(*hall));
     evl_tcp_t server;
-    int clients[5];
+    evl_os_sock_t clients[5];
     net_open(&net);
     int port = net_listen(&net, &server, 16, net_on_connection);
     server.data = hall;
@@ -887,7 +887,7 @@ TEST(bounds_listen_limit) {
     NET_UNTIL(&net.loop, hall->count == 5);
     CHECK_EQ(hall->errors, 0);
     for (size_t i = 0; i < NET_COUNT(clients); i++)
-        close(clients[i]);
+        os_close(clients[i]);
     net_close(&net);
     free(hall);
 }
@@ -896,7 +896,7 @@ TEST(bounds_listen_limit_at_run_time) {
     net_t net;
     net_hall_t *hall = (net_hall_t *)calloc(1, sizeof(*hall));
     evl_tcp_t server;
-    int clients[12];
+    evl_os_sock_t clients[12];
     net_open(&net);
     int port = net_listen(&net, &server, 16, net_on_connection);
     server.data = hall;
@@ -920,16 +920,16 @@ TEST(bounds_listen_limit_at_run_time) {
     CHECK_EQ(evl_listen_limit(net_stream(&server), 0), 0); /* none */
     NET_UNTIL(&net.loop, hall->count == 12);
     CHECK_EQ(evl_listen_limit(net_stream(&server), 12), 0);
-    int late[4];
+    evl_os_sock_t late[4];
     for (size_t i = 0; i < NET_COUNT(late); i++)
         late[i] = net_raw_connect(port);
     NET_UNTIL(&net.loop, hall->count == 15);
     net_run_ms(&net.loop, 5);
     CHECK_EQ(hall->count, 15); /* 3 of them are closed: 12 count */
     for (size_t i = 0; i < NET_COUNT(late); i++)
-        close(late[i]);
+        os_close(late[i]);
     for (size_t i = 0; i < NET_COUNT(clients); i++)
-        close(clients[i]);
+        os_close(clients[i]);
     net_close(&net);
     free(hall);
 }
@@ -939,7 +939,7 @@ TEST(bounds_listen_limit_of_one) {
     net_t net;
     net_hall_t *hall = (net_hall_t *)calloc(1, sizeof(*hall));
     evl_tcp_t server;
-    int clients[60];
+    evl_os_sock_t clients[60];
     net_open(&net);
     int port = net_listen(&net, &server, 64, net_on_connection);
     server.data = hall;
@@ -952,7 +952,7 @@ TEST(bounds_listen_limit_of_one) {
         evl_close(net_handle(&hall->guests[i]), NULL);
     }
     for (size_t i = 0; i < NET_COUNT(clients); i++)
-        close(clients[i]);
+        os_close(clients[i]);
     net_close(&net);
     free(hall);
 }
@@ -963,7 +963,7 @@ TEST(bounds_listen_limit_outlived) {
     net_hall_t *hall = (net_hall_t *)calloc(1, sizeof(*hall));
     evl_tcp_t *server = (evl_tcp_t *)malloc(sizeof(*server));
     net_sink_t sink;
-    int clients[3];
+    evl_os_sock_t clients[3];
     net_open(&net);
     memset(&sink, 0, sizeof(sink));
     int port = net_listen(&net, server, 16, net_on_connection);
@@ -986,7 +986,7 @@ TEST(bounds_listen_limit_outlived) {
         CHECK_EQ(((unsigned char *)server)[i], 0xA5);
     free(server);
     for (size_t i = 0; i < NET_COUNT(clients); i++)
-        close(clients[i]);
+        os_close(clients[i]);
     net_close(&net);
     free(hall);
 }
@@ -996,7 +996,7 @@ TEST(bounds_listen_limit_and_kept_connections) {
     net_t net;
     net_hall_t *hall = (net_hall_t *)calloc(1, sizeof(*hall));
     evl_tcp_t server;
-    int clients[4];
+    evl_os_sock_t clients[4];
     net_open(&net);
     int port = net_listen(&net, &server, 16, net_on_connection);
     server.data = hall;
@@ -1020,7 +1020,7 @@ TEST(bounds_listen_limit_and_kept_connections) {
     close_guest(&net, hall, 1, 0);
     NET_UNTIL(&net.loop, hall->count == 4);
     for (size_t i = 0; i < NET_COUNT(clients); i++)
-        close(clients[i]);
+        os_close(clients[i]);
     net_close(&net);
     free(hall);
 }
@@ -1033,9 +1033,9 @@ TEST(bounds_listen_limit_refused) {
     CHECK_EQ(evl_listen_limit(net_stream(&tcp), 2), EVL_EINVAL);
     evl_close(net_handle(&tcp), NULL);
     evl_run(&net.loop, EVL_RUN_DEFAULT);
-    int peer = net_half(&net, &tcp);
+    evl_os_sock_t peer = net_half(&net, &tcp);
     CHECK_EQ(evl_listen_limit(net_stream(&tcp), 2), EVL_EINVAL);
-    close(peer);
+    os_close(peer);
     net_close(&net);
 }
 
@@ -1043,21 +1043,21 @@ TEST(bounds_listen_limit_refused) {
 
 /* Leaves no number free below the limit, and undoes it. */
 typedef struct {
-    int plugs[64];
+    evl_os_sock_t plugs[64];
     int count;
     struct rlimit before;
 } dearth_t;
 
 static void dearth_begin(dearth_t *dearth) {
     int top = 0;
-    for (int fd = 0; fd < 1024; fd++)
+    for (evl_os_sock_t fd = 0; fd < 1024; fd++)
         if (fcntl(fd, F_GETFD) != -1)
             top = fd;
     for (dearth->count = 0;;) {
-        int fd = dup(0);
+        evl_os_sock_t fd = dup(0);
         CHECK_GE(fd, 0);
         if (fd > top) {
-            close(fd);
+            os_close(fd);
             break;
         }
         CHECK_LT(dearth->count, (int)NET_COUNT(dearth->plugs));
@@ -1074,7 +1074,7 @@ static void dearth_begin(dearth_t *dearth) {
 static void dearth_end(dearth_t *dearth) {
     CHECK_EQ(setrlimit(RLIMIT_NOFILE, &dearth->before), 0);
     for (int i = 0; i < dearth->count; i++)
-        close(dearth->plugs[i]);
+        os_close(dearth->plugs[i]);
 }
 
 /* No spin, no silence; one error an episode; and everybody is served in the end. */
@@ -1084,7 +1084,7 @@ static void shortage(int simulated) {
     net_hall_t *hall = (net_hall_t *)calloc(1, sizeof(*hall));
     evl_tcp_t server;
     dearth_t dearth;
-    int clients[CLIENTS];
+    evl_os_sock_t clients[CLIENTS];
     net_open(&net);
     int port = net_listen(&net, &server, 64, net_on_connection);
     server.data = hall;
@@ -1115,11 +1115,11 @@ static void shortage(int simulated) {
         NET_UNTIL(&net.loop, hall->count == have + CLIENTS / 2);
         CHECK_EQ(hall->errors, episode + 1);
     }
-    int late = net_raw_connect(port);
+    evl_os_sock_t late = net_raw_connect(port);
     NET_UNTIL(&net.loop, hall->count == CLIENTS + 1);
-    close(late);
+    os_close(late);
     for (int i = 0; i < CLIENTS; i++)
-        close(clients[i]);
+        os_close(clients[i]);
     net_close(&net);
     free(hall);
 }
@@ -1145,12 +1145,12 @@ TEST(bounds_accept_short_shortage) {
         int port = net_listen(&net, &server, 4, net_on_connection);
         server.data = hall;
         test_fault_set("accept", 1, 1, errors[i]);
-        int client = net_raw_connect(port);
+        evl_os_sock_t client = net_raw_connect(port);
         NET_UNTIL(&net.loop, hall->count == 1);
         CHECK_EQ(test_fault_hits("accept"), 1);
         CHECK_EQ(hall->errors, 0);
         test_fault_clear();
-        close(client);
+        os_close(client);
         net_close(&net);
         free(hall);
     }
@@ -1168,12 +1168,12 @@ TEST(bounds_accept_failed_connections) {
             int port = net_listen(&net, &server, 4, net_on_connection);
             server.data = hall;
             test_fault_set("accept", 1, times, errors[i]);
-            int client = net_raw_connect(port);
+            evl_os_sock_t client = net_raw_connect(port);
             NET_UNTIL(&net.loop, hall->count == 1);
             CHECK_EQ(test_fault_hits("accept"), times);
             CHECK_EQ(hall->errors, 0);
             test_fault_clear();
-            close(client);
+            os_close(client);
             net_close(&net);
             free(hall);
         }
@@ -1188,16 +1188,16 @@ TEST(bounds_accept_other_error) {
     int port = net_listen(&net, &server, 4, net_on_connection);
     server.data = hall;
     test_fault_set("accept", 1, 1, EINVAL);
-    int first = net_raw_connect(port);
+    evl_os_sock_t first = net_raw_connect(port);
     NET_UNTIL(&net.loop, hall->errors == 1 || hall->count == 1);
     test_fault_clear();
     if (hall->errors == 1)
         CHECK_EQ(hall->error, EVL_EINVAL);
-    int second = net_raw_connect(port);
+    evl_os_sock_t second = net_raw_connect(port);
     NET_UNTIL(&net.loop, hall->count == 2);
     CHECK_LE(hall->errors, 1);
-    close(first);
-    close(second);
+    os_close(first);
+    os_close(second);
     net_close(&net);
     free(hall);
 }
@@ -1212,13 +1212,13 @@ TEST(bounds_close_listener_without_descriptors) {
         int port = net_listen(&net, &server, 4, net_on_connection);
         server.data = hall;
         test_fault_set("accept", 1, -1, EMFILE);
-        int client = net_raw_connect(port);
+        evl_os_sock_t client = net_raw_connect(port);
         NET_UNTIL(&net.loop, test_fault_hits("accept") == (in_callback ? 2 : 1));
         evl_close(net_handle(&server), NULL);
         CHECK_EQ(evl_run(&net.loop, EVL_RUN_DEFAULT), 0);
         CHECK_LE(test_fault_hits("accept"), 2);
         test_fault_clear();
-        close(client);
+        os_close(client);
         net_close(&net);
         free(hall);
     }
@@ -1273,16 +1273,16 @@ static void flood(evl_alloc_cb alloc_cb, size_t piece) {
     flood_t busy;
     modest_t modest;
     evl_tcp_t tcp;
-    int fds[2];
+    evl_os_sock_t fds[2];
     size_t total = 0;
     net_open(&net);
     memset(&busy, 0, sizeof(busy));
     memset(&modest, 0, sizeof(modest));
-    CHECK_EQ(socketpair(AF_UNIX, SOCK_STREAM, 0, fds), 0);
+    os_socketpair(fds);
     CHECK_EQ(evl_tcp_init(&net.loop, &busy.tcp), 0);
     CHECK_EQ(evl_tcp_open(&busy.tcp, fds[0]), 0);
     busy.tcp.data = busy.idle.data = &busy;
-    int peer = net_half(&net, &tcp);
+    evl_os_sock_t peer = net_half(&net, &tcp);
     tcp.data = &modest;
     modest.flood = &busy;
     for (;;) {
@@ -1303,8 +1303,8 @@ static void flood(evl_alloc_cb alloc_cb, size_t piece) {
     CHECK_LE(busy.most, 32);
     CHECK_GE(modest.bytes, 1);
     CHECK_LE(modest.flood_bytes, 32 * piece);
-    close(fds[1]);
-    close(peer);
+    os_close(fds[1]);
+    os_close(peer);
     net_close(&net);
 }
 
@@ -1327,7 +1327,7 @@ TEST(bounds_fair_writes) {
     size_t got = 0, least;
     net_open(&net);
     memset(&busy, 0, sizeof(busy));
-    int peer = net_half(&net, &busy.tcp);
+    evl_os_sock_t peer = net_half(&net, &busy.tcp);
     busy.idle.data = &busy;
     CHECK_EQ(evl_idle_init(&net.loop, &busy.idle), 0);
     busy.idle.data = &busy;
@@ -1346,7 +1346,7 @@ TEST(bounds_fair_writes) {
     }
     test_fault_clear();
     net_pull(&net, peer, &got, 20000);
-    close(peer);
+    os_close(peer);
     net_close(&net);
 }
 
@@ -1372,7 +1372,7 @@ TEST(bounds_fair_accepts) {
     crowd_t crowd;
     evl_tcp_t server;
     evl_idle_t idle;
-    int clients[CLIENTS];
+    evl_os_sock_t clients[CLIENTS];
     net_open(&net);
     memset(&crowd, 0, sizeof(crowd));
     crowd.hall = (net_hall_t *)calloc(1, sizeof(net_hall_t));
@@ -1387,7 +1387,7 @@ TEST(bounds_fair_accepts) {
     CHECK_LE(crowd.most, 32);
     CHECK_GE(crowd.turns, CLIENTS / 32);
     for (int i = 0; i < CLIENTS; i++)
-        close(clients[i]);
+        os_close(clients[i]);
     net_close(&net);
     free(crowd.hall);
 }
@@ -1398,7 +1398,7 @@ TEST(bounds_fair_accepts) {
 typedef struct {
     evl_tcp_t from, to;
     evl_pump_t req;
-    int source, drain;
+    evl_os_sock_t source, drain;
     int calls;
     int status;
     size_t sent, got;
@@ -1441,13 +1441,13 @@ static void pump_feed(pump_t *pump, size_t total) {
         }
         pump->sent += (size_t)count;
         if (pump->sent == total)
-            CHECK_EQ(shutdown(pump->source, SHUT_WR), 0);
+            CHECK_EQ(os_shutdown(pump->source), 0);
     }
 }
 
 static void pump_close(pump_t *pump) {
-    close(pump->source);
-    close(pump->drain);
+    os_close(pump->source);
+    os_close(pump->drain);
 }
 
 static void pump_whole(size_t total, int tight) {
@@ -1458,7 +1458,7 @@ static void pump_whole(size_t total, int tight) {
     pump_start(&pump);
     CHECK_EQ(evl_loop_alive(&net.loop), 1);
     if (total == 0)
-        CHECK_EQ(shutdown(pump.source, SHUT_WR), 0);
+        CHECK_EQ(os_shutdown(pump.source), 0);
     *net_waiting() = "a pump to end\n";
     while (pump.calls == 0 || pump.got < total) {
         pump_feed(&pump, total);
@@ -1550,7 +1550,7 @@ TEST(bounds_pump_keeps_the_rest) {
     pump.req.data = &pump;
     pump.source = net_half(&net, &pump.from);
     pump.drain = net_half_tight(&net, &pump.to);
-    int peer = net_half(&net, &other);
+    evl_os_sock_t peer = net_half(&net, &other);
     other.data = &sink;
     CHECK_EQ(evl_read_start(net_stream(&other), NULL, net_on_read), 0);
     pump_start(&pump);
@@ -1564,7 +1564,7 @@ TEST(bounds_pump_keeps_the_rest) {
     }
     CHECK_EQ(pump.req.transferred, TOTAL);
     NET_UNTIL(&net.loop, sink.bytes == fed);
-    close(peer);
+    os_close(peer);
     pump_close(&pump);
     net_close(&net);
 }
@@ -1653,7 +1653,7 @@ TEST(bounds_pump_into_a_connecting_stream) {
     memset(&pump, 0, sizeof(pump));
     pump.req.data = &pump;
     pump.source = net_half(&net, &pump.from);
-    int listener = net_raw_listen(1, &port);
+    evl_os_sock_t listener = net_raw_listen(1, &port);
     pump_feed(&pump, 10000);
     net_raw_await(net_fileno(&pump.from));
     net_connect(&net, &pump.to, &connect, port, on_connect_flag);
@@ -1664,7 +1664,7 @@ TEST(bounds_pump_into_a_connecting_stream) {
     CHECK_EQ(connected, 1);
     pump.drain = net_raw_accept(listener);
     net_pull(&net, pump.drain, &pump.got, 10000);
-    close(listener);
+    os_close(listener);
     pump_close(&pump);
     net_close(&net);
 }
@@ -1720,13 +1720,13 @@ TEST(bounds_pump_errors) {
             net_raw_reset(pump.source);
             NET_UNTIL(&net.loop, pump.calls == 1);
             CHECK_EQ(pump.status, EVL_ECONNRESET);
-            close(pump.drain);
+            os_close(pump.drain);
         } else { /* `to` is gone, TCP, or while bytes wait for it */
             if (mode == 2) {
                 pump_feed(&pump, 3000000);
                 evl_run(&net.loop, EVL_RUN_NOWAIT);
             }
-            close(pump.drain);
+            os_close(pump.drain);
             *net_waiting() = "a pump to fail\n";
             while (pump.calls == 0) {
                 pump_feed(&pump, 300000000);
@@ -1735,7 +1735,7 @@ TEST(bounds_pump_errors) {
                     test_sleep_ms(1);
             }
             CHECK(pump.status == EVL_EPIPE || pump.status == EVL_ECONNRESET);
-            close(pump.source);
+            os_close(pump.source);
         }
         net_close(&net);
         CHECK_EQ(pump.calls, 1);

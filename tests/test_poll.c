@@ -34,7 +34,7 @@ static void watch_on_event(evl_poll_t *poll, int status, int events) {
     if (watch->closes)
         evl_close((evl_handle_t *)poll, NULL);
     if (watch->shuts_fd)
-        close(fd);
+        os_close(fd);
 }
 
 static void watch_on_event_never(evl_poll_t *poll, int status, int events) {
@@ -44,7 +44,7 @@ static void watch_on_event_never(evl_poll_t *poll, int status, int events) {
     NET_FAIL("this handle does not watch");
 }
 
-static void watch_init(watch_t *watch, net_t *net, int fd) {
+static void watch_init(watch_t *watch, net_t *net, evl_os_sock_t fd) {
     memset(watch, 0, sizeof(*watch));
     CHECK_EQ(evl_poll_init(&net->loop, &watch->poll, fd), 0);
     watch->poll.data = watch;
@@ -55,18 +55,18 @@ static void watch_start(watch_t *watch, int events) {
     CHECK_EQ(evl_poll_start(&watch->poll, events, watch_on_event), 0);
 }
 
-static void watch_open(watch_t *watch, net_t *net, int fd, int events) {
+static void watch_open(watch_t *watch, net_t *net, evl_os_sock_t fd, int events) {
     watch_init(watch, net, fd);
     watch_start(watch, events);
 }
 
-static void local_pair(int fds[2]) {
-    CHECK_EQ(socketpair(AF_UNIX, SOCK_STREAM, 0, fds), 0);
+static void local_pair(evl_os_sock_t fds[2]) {
+    os_socketpair(fds);
 }
 
-static void close_pair(const int fds[2]) {
-    close(fds[0]);
-    close(fds[1]);
+static void close_pair(const evl_os_sock_t fds[2]) {
+    os_close(fds[0]);
+    os_close(fds[1]);
 }
 
 /* ---- Events ---------------------------------------------------------------------------------- */
@@ -74,7 +74,7 @@ static void close_pair(const int fds[2]) {
 TEST(poll_fresh_handle) {
     net_t net;
     watch_t watch;
-    int fds[2];
+    evl_os_sock_t fds[2];
     net_open(&net);
     local_pair(fds);
     CHECK_EQ(fcntl(fds[0], F_GETFL) & O_NONBLOCK, 0);
@@ -103,7 +103,7 @@ TEST(poll_fresh_handle) {
 TEST(poll_readable_repeats) {
     net_t net;
     watch_t watch;
-    int fds[2];
+    evl_os_sock_t fds[2];
     char byte;
     net_open(&net);
     local_pair(fds);
@@ -129,7 +129,7 @@ TEST(poll_readable_repeats) {
 TEST(poll_writable_repeats) {
     net_t net;
     watch_t watch;
-    int fds[2];
+    evl_os_sock_t fds[2];
     char bytes[4096];
     size_t got = 0;
     net_open(&net);
@@ -145,7 +145,7 @@ TEST(poll_writable_repeats) {
         continue;
     CHECK_LE(net_run_ms(&net.loop, 5), 5);
     CHECK_EQ(watch.calls, 5);
-    while (recv(fds[1], bytes, sizeof(bytes), MSG_DONTWAIT) > 0)
+    while (os_recv_now(fds[1], bytes, sizeof(bytes)) > 0)
         got++;
     CHECK_GT(got, 0);
     NET_UNTIL(&net.loop, watch.calls == 6);
@@ -156,7 +156,7 @@ TEST(poll_writable_repeats) {
 TEST(poll_both_in_one_call) {
     net_t net;
     watch_t watch;
-    int fds[2];
+    evl_os_sock_t fds[2];
     net_open(&net);
     local_pair(fds);
     net_raw_write(fds[1], "x", 1);
@@ -172,7 +172,7 @@ TEST(poll_disconnect) {
     for (int tcp = 0; tcp < 2; tcp++) {
         net_t net;
         watch_t watch;
-        int fds[2];
+        evl_os_sock_t fds[2];
         net_open(&net);
         if (tcp)
             net_raw_pair(fds);
@@ -182,7 +182,7 @@ TEST(poll_disconnect) {
         net_raw_write(fds[1], "x", 1); /* is none */
         CHECK_LE(net_run_ms(&net.loop, 5), 5);
         CHECK_EQ(watch.calls, 0);
-        CHECK_EQ(shutdown(fds[1], SHUT_WR), 0);
+        CHECK_EQ(os_shutdown(fds[1]), 0);
         NET_UNTIL(&net.loop, watch.calls == 1);
         CHECK_EQ(watch.status, 0);
         CHECK_EQ(watch.events, EVL_DISCONNECT);
@@ -197,11 +197,11 @@ TEST(poll_disconnect) {
 TEST(poll_prioritized) {
     net_t net;
     watch_t watch, plain;
-    int fds[2];
+    evl_os_sock_t fds[2];
     char byte;
     net_open(&net);
     net_raw_pair(fds);
-    int twin = dup(fds[0]); /* for a second handle */
+    evl_os_sock_t twin = dup(fds[0]); /* for a second handle */
     watch_open(&watch, &net, fds[0], EVL_PRIORITIZED);
     watch_open(&plain, &net, twin, EVL_READABLE);
     net_raw_write(fds[1], "a", 1);
@@ -220,7 +220,7 @@ TEST(poll_prioritized) {
     CHECK_LE(net_run_ms(&net.loop, 5), 5);
     CHECK_EQ(watch.calls, calls);
     CHECK_EQ(evl_poll_stop(&watch.poll), 0);
-    close(twin);
+    os_close(twin);
     close_pair(fds);
     net_close(&net);
 }
@@ -229,13 +229,13 @@ TEST(poll_prioritized) {
 TEST(poll_pipe_hangup) {
     net_t net;
     watch_t reader, writer;
-    int in[2], out[2];
+    evl_os_sock_t in[2], out[2];
     char byte;
     net_open(&net);
     CHECK_EQ(evl_pipe(in, 0, 0), 0);
     CHECK_EQ(evl_pipe(out, 0, 0), 0);
     CHECK_EQ(write(in[1], "x", 1), 1);
-    close(in[1]);
+    os_close(in[1]);
     watch_open(&reader, &net, in[0], EVL_READABLE);
     NET_UNTIL(&net.loop, reader.calls == 1);
     CHECK_EQ(read(in[0], &byte, 1), 1);
@@ -247,14 +247,14 @@ TEST(poll_pipe_hangup) {
 
     watch_open(&writer, &net, out[1], EVL_WRITABLE);
     NET_UNTIL(&net.loop, writer.calls == 1);
-    close(out[0]);
+    os_close(out[0]);
     NET_UNTIL(&net.loop, writer.calls == 2);
     CHECK(writer.status == EVL_EBADF || writer.events == EVL_WRITABLE);
     if (writer.status < 0)
         CHECK_EQ(evl_is_active((evl_handle_t *)&writer.poll), 0);
     evl_poll_stop(&writer.poll);
-    close(in[0]);
-    close(out[1]);
+    os_close(in[0]);
+    os_close(out[1]);
     net_close(&net);
 }
 
@@ -262,19 +262,19 @@ TEST(poll_pipe_hangup) {
 TEST(poll_peer_closed) {
     net_t net;
     watch_t watch;
-    int fds[2];
+    evl_os_sock_t fds[2];
     char byte;
     net_open(&net);
     local_pair(fds);
     watch_open(&watch, &net, fds[0], EVL_READABLE);
-    close(fds[1]);
+    os_close(fds[1]);
     NET_UNTIL(&net.loop, watch.calls == 1);
     CHECK_EQ(watch.status, 0);
     CHECK_EQ(watch.events, EVL_READABLE);
     CHECK_EQ(read(fds[0], &byte, 1), 0);
     CHECK_EQ(evl_poll_stop(&watch.poll), 0);
     CHECK_EQ(evl_run(&net.loop, EVL_RUN_DEFAULT), 0);
-    close(fds[0]);
+    os_close(fds[0]);
     net_close(&net);
 }
 
@@ -282,16 +282,16 @@ TEST(poll_peer_closed) {
 TEST(poll_stopped_hangup_idles) {
     net_t net;
     watch_t watch;
-    int fds[2];
+    evl_os_sock_t fds[2];
     net_open(&net);
     local_pair(fds);
     watch_open(&watch, &net, fds[0], EVL_READABLE);
-    close(fds[1]);
+    os_close(fds[1]);
     NET_UNTIL(&net.loop, watch.calls == 1);
     CHECK_EQ(evl_poll_stop(&watch.poll), 0);
     CHECK_LE(net_run_ms(&net.loop, 20), 8);
     CHECK_EQ(watch.calls, 1);
-    close(fds[0]);
+    os_close(fds[0]);
     net_close(&net);
 }
 
@@ -300,7 +300,7 @@ TEST(poll_stopped_hangup_idles) {
 TEST(poll_start_with_new_events) {
     net_t net;
     watch_t watch;
-    int fds[2];
+    evl_os_sock_t fds[2];
     net_open(&net);
     local_pair(fds);
     watch_open(&watch, &net, fds[0], EVL_READABLE);
@@ -328,7 +328,7 @@ TEST(poll_start_with_new_events) {
 TEST(poll_start_refused) {
     net_t net;
     watch_t watch;
-    int fds[2];
+    evl_os_sock_t fds[2];
     net_open(&net);
     local_pair(fds);
     watch_init(&watch, &net, fds[0]);
@@ -363,7 +363,7 @@ TEST(poll_init_refused) {
     fclose(file);
     int directory = open("/", O_RDONLY);
     CHECK_EQ(evl_poll_init(&net.loop, &poll, directory), EVL_EPERM);
-    close(directory);
+    os_close(directory);
     memset(&poll, 0xA5, sizeof(poll)); /* none of them is the loop's */
     CHECK_EQ(evl_loop_close(&net.loop), 0);
     CHECK_EQ(test_open_fds(), net.fds);
@@ -374,7 +374,7 @@ TEST(poll_one_watcher_for_a_descriptor) {
     net_t net;
     watch_t first, second;
     evl_poll_t third;
-    int fds[2];
+    evl_os_sock_t fds[2];
     net_open(&net);
     local_pair(fds);
     watch_init(&first, &net, fds[0]);
@@ -405,10 +405,10 @@ TEST(poll_and_stream_on_one_descriptor) {
     evl_poll_t poll;
     watch_t watch;
     net_sink_t sink;
-    int fds[2];
+    evl_os_sock_t fds[2];
     net_open(&net);
     memset(&sink, 0, sizeof(sink));
-    int peer = net_half(&net, &tcp);
+    evl_os_sock_t peer = net_half(&net, &tcp);
     tcp.data = &sink;
     CHECK_EQ(evl_read_start(net_stream(&tcp), NULL, net_on_read), 0);
     CHECK_EQ(evl_poll_init(&net.loop, &poll, net_fileno(&tcp)), EVL_EEXIST);
@@ -418,7 +418,7 @@ TEST(poll_and_stream_on_one_descriptor) {
     CHECK_EQ(evl_tcp_open(&other, fds[0]), EVL_EEXIST);
     net_raw_write(peer, net_bytes(0), 5);
     NET_UNTIL(&net.loop, sink.bytes == 5);
-    close(peer);
+    os_close(peer);
     close_pair(fds);
     net_close(&net);
 }
@@ -429,7 +429,7 @@ TEST(poll_end_in_the_callback) {
     for (int mode = 0; mode < 4; mode++) {
         net_t net;
         watch_t watch;
-        int fds[2];
+        evl_os_sock_t fds[2];
         net_open(&net);
         local_pair(fds);
         net_raw_write(fds[1], "x", 1);
@@ -441,8 +441,8 @@ TEST(poll_end_in_the_callback) {
         CHECK_EQ(evl_run(&net.loop, EVL_RUN_DEFAULT), 0);
         CHECK_EQ(watch.calls, 1);
         if (!watch.shuts_fd)
-            close(fds[0]);
-        close(fds[1]);
+            os_close(fds[0]);
+        os_close(fds[1]);
         net_close(&net);
         CHECK_EQ(watch.calls, 1);
     }
@@ -474,7 +474,7 @@ TEST(poll_end_another_in_the_callback) {
     for (int mode = 0; mode < 3; mode++) {
         net_t net;
         rivals_t rivals;
-        int fds[2][2];
+        evl_os_sock_t fds[2][2];
         net_open(&net);
         memset(&rivals, 0, sizeof(rivals));
         rivals.mode = mode;
@@ -511,7 +511,7 @@ TEST(poll_close_gives_the_memory_back) {
     enum { COUNT = 20 };
     net_t net;
     evl_poll_t *polls = (evl_poll_t *)calloc(COUNT, sizeof(evl_poll_t));
-    int fds[COUNT][2];
+    evl_os_sock_t fds[COUNT][2];
     int closed = 0;
     net_open(&net);
     for (int i = 0; i < COUNT; i++) {
@@ -537,7 +537,7 @@ TEST(poll_close_gives_the_memory_back) {
 
 typedef struct {
     evl_poll_t poll;
-    int fd;
+    evl_os_sock_t fd;
     int next_fd;
     long left; /* bytes to pass on */
     long seen;
@@ -559,7 +559,7 @@ TEST(poll_ring_of_100) {
     enum { COUNT = 100, ROUNDS = 20 };
     net_t net;
     relay_t *relays = (relay_t *)calloc(COUNT, sizeof(relay_t));
-    int fds[COUNT][2];
+    evl_os_sock_t fds[COUNT][2];
     net_open(&net);
     for (int i = 0; i < COUNT; i++)
         local_pair(fds[i]);
@@ -586,12 +586,12 @@ TEST(poll_450_ready_at_once) {
     enum { COUNT = 450 };
     net_t net;
     watch_t *watches = (watch_t *)calloc(COUNT, sizeof(watch_t));
-    int fds[2];
+    evl_os_sock_t fds[2];
     net_open(&net);
     local_pair(fds);
     net_raw_write(fds[1], "x", 1);
     for (int i = 0; i < COUNT; i++) {
-        int fd = dup(fds[0]);
+        evl_os_sock_t fd = dup(fds[0]);
         CHECK_GE(fd, 0);
         watch_init(&watches[i], &net, fd);
         watches[i].closes = 1;
@@ -613,13 +613,13 @@ TEST(poll_450_ready_at_once) {
 TEST(poll_foreign_close) {
     net_t net;
     watch_t watch, fresh;
-    int fds[2], next[2];
+    evl_os_sock_t fds[2], next[2];
     net_open(&net);
     local_pair(fds);
     watch_open(&watch, &net, fds[0], EVL_READABLE);
     evl_run(&net.loop, EVL_RUN_NOWAIT);
     int number = fds[0];
-    close(fds[0]);
+    os_close(fds[0]);
     CHECK_LE(net_run_ms(&net.loop, 20), 8);
     CHECK_LE(watch.calls, 1);
     if (watch.calls == 1) {
@@ -636,7 +636,7 @@ TEST(poll_foreign_close) {
     net_raw_write(next[1], "x", 1);
     NET_UNTIL(&net.loop, fresh.calls == 1);
     CHECK_EQ(fresh.status, 0);
-    close(fds[1]);
+    os_close(fds[1]);
     close_pair(next);
     net_close(&net);
 }
@@ -646,13 +646,13 @@ TEST(poll_foreign_close) {
 TEST(poll_foreign_close_and_reuse) {
     net_t net;
     watch_t watch;
-    int fds[2], next[2];
+    evl_os_sock_t fds[2], next[2];
     net_open(&net);
     local_pair(fds);
     watch_open(&watch, &net, fds[0], EVL_READABLE);
     evl_run(&net.loop, EVL_RUN_NOWAIT);
     int number = fds[0];
-    close(fds[0]);
+    os_close(fds[0]);
     net_raw_pair_at(next, number);
     watch.allowed = 0;
     CHECK_EQ(evl_poll_start(&watch.poll, EVL_READABLE | EVL_WRITABLE, watch_on_event), 0);
@@ -663,7 +663,7 @@ TEST(poll_foreign_close_and_reuse) {
     net_raw_write(next[1], "x", 1);
     CHECK_LE(net_run_ms(&net.loop, 5), 8);
     CHECK_EQ(watch.calls, calls);
-    close(fds[1]);
+    os_close(fds[1]);
     close_pair(next);
     net_close(&net);
 }
@@ -673,14 +673,14 @@ TEST(poll_foreign_close_and_reuse) {
 TEST(poll_foreign_close_with_a_duplicate) {
     net_t net;
     watch_t watch, fresh;
-    int fds[2], next[2];
+    evl_os_sock_t fds[2], next[2];
     net_open(&net);
     local_pair(fds);
     watch_open(&watch, &net, fds[0], EVL_READABLE);
     evl_run(&net.loop, EVL_RUN_NOWAIT);
     int number = fds[0];
-    int twin = dup(fds[0]);
-    close(fds[0]);
+    evl_os_sock_t twin = dup(fds[0]);
+    os_close(fds[0]);
     CHECK_EQ(evl_poll_stop(&watch.poll), 0);
     evl_close((evl_handle_t *)&watch.poll, NULL);
     evl_run(&net.loop, EVL_RUN_NOWAIT);
@@ -692,8 +692,8 @@ TEST(poll_foreign_close_with_a_duplicate) {
     CHECK_EQ(fresh.calls, 0);
     net_raw_write(next[1], "x", 1);
     NET_UNTIL(&net.loop, fresh.calls == 1);
-    close(twin);
-    close(fds[1]);
+    os_close(twin);
+    os_close(fds[1]);
     close_pair(next);
     net_close(&net);
 }
@@ -702,15 +702,15 @@ TEST(poll_foreign_close_with_a_duplicate) {
 TEST(poll_stop_close_reuse_with_a_duplicate) {
     net_t net;
     watch_t watch, fresh;
-    int fds[2], next[2];
+    evl_os_sock_t fds[2], next[2];
     net_open(&net);
     local_pair(fds);
     watch_open(&watch, &net, fds[0], EVL_READABLE);
     evl_run(&net.loop, EVL_RUN_NOWAIT);
     int number = fds[0];
-    int twin = dup(fds[0]);
+    evl_os_sock_t twin = dup(fds[0]);
     CHECK_EQ(evl_poll_stop(&watch.poll), 0);
-    close(fds[0]);
+    os_close(fds[0]);
     net_raw_pair_at(next, number);
     watch_open(&fresh, &net, next[0], EVL_READABLE);
     net_raw_write(fds[1], "x", 1);
@@ -719,14 +719,14 @@ TEST(poll_stop_close_reuse_with_a_duplicate) {
     /* The duplicate comes back under the number: the same file as before, watched anew. */
     CHECK_EQ(evl_poll_stop(&fresh.poll), 0);
     CHECK_EQ(dup2(twin, number), number);
-    close(twin);
+    os_close(twin);
     watch_start(&watch, EVL_READABLE);
     NET_UNTIL(&net.loop, watch.calls == 1);
     CHECK_EQ(fresh.calls, 0);
     CHECK_EQ(evl_poll_stop(&watch.poll), 0);
-    close(number);
-    close(fds[1]);
-    close(next[1]);
+    os_close(number);
+    os_close(fds[1]);
+    os_close(next[1]);
     net_close(&net);
 }
 
@@ -735,8 +735,8 @@ TEST(poll_stop_close_reuse_with_a_duplicate) {
 typedef struct {
     watch_t watch[2];
     watch_t fresh;
-    int fds[2][2];
-    int next[2];
+    evl_os_sock_t fds[2][2];
+    evl_os_sock_t next[2];
     int calls;
     int mode; /* of the old handle: 0 stop, 1 close */
     net_t *net;
@@ -744,7 +744,7 @@ typedef struct {
 
 static void batch_on_event(evl_poll_t *poll, int status, int events) {
     batch_t *batch = (batch_t *)poll->data;
-    int other = poll == &batch->watch[0].poll ? 1 : 0;
+    evl_os_sock_t other = poll == &batch->watch[0].poll ? 1 : 0;
     CHECK_EQ(status, 0);
     CHECK_EQ(events, EVL_READABLE);
     batch->calls++;
@@ -753,7 +753,7 @@ static void batch_on_event(evl_poll_t *poll, int status, int events) {
     else
         evl_close((evl_handle_t *)&batch->watch[other].poll, NULL);
     int number = batch->fds[other][0];
-    close(number);
+    os_close(number);
     net_raw_pair_at(batch->next, number);
     batch->fds[other][0] = -1;
     watch_open(&batch->fresh, batch->net, number, EVL_READABLE);
@@ -783,8 +783,8 @@ TEST(poll_reused_descriptor_in_a_batch) {
         NET_UNTIL(&net.loop, batch.fresh.calls == 1);
         for (int i = 0; i < 2; i++) {
             if (batch.fds[i][0] >= 0)
-                close(batch.fds[i][0]);
-            close(batch.fds[i][1]);
+                os_close(batch.fds[i][0]);
+            os_close(batch.fds[i][1]);
         }
         close_pair(batch.next);
         net_close(&net);
@@ -797,7 +797,7 @@ TEST(poll_reused_descriptor_in_a_batch) {
 TEST(poll_fork) {
     net_t net;
     watch_t watch;
-    int fds[2];
+    evl_os_sock_t fds[2];
     int status = 0;
     char byte;
     net_open(&net);
@@ -836,7 +836,7 @@ TEST(poll_fork) {
 TEST(poll_start_without_memory) {
     net_t net;
     watch_t watch;
-    int fds[2];
+    evl_os_sock_t fds[2];
     if (strcmp(test_backend(), "epoll") != 0)
         SKIP("only epoll registers with the kernel");
     net_open(&net);
@@ -862,7 +862,7 @@ TEST(poll_start_without_memory) {
 TEST(poll_interrupted_waits) {
     net_t net;
     watch_t watch;
-    int fds[2];
+    evl_os_sock_t fds[2];
     net_open(&net);
     local_pair(fds);
     watch_open(&watch, &net, fds[0], EVL_READABLE);

@@ -177,7 +177,7 @@ static void write_buffers(unsigned count, int hollow) {
     size_t offset = 0, got = 0;
     evl_buf_t *bufs = (evl_buf_t *)malloc(count * sizeof(*bufs));
     net_open(&net);
-    int peer = net_half(&net, &tcp);
+    evl_os_sock_t peer = net_half(&net, &tcp);
     for (unsigned i = 0; i < count; i++) {
         size_t size = hollow ? (i + 1 == count) : (count == 1 ? 3 : i % 5);
         bufs[i] = net_buf(offset, size);
@@ -191,7 +191,7 @@ static void write_buffers(unsigned count, int hollow) {
     NET_UNTIL(&net.loop, written);
     CHECK_EQ(tcp.write_queue_size, 0);
     free(bufs);
-    close(peer);
+    os_close(peer);
     net_close(&net);
 }
 
@@ -221,7 +221,7 @@ TEST(stream_write_many_buffers_slowly) {
         unsigned count = counts[i];
         evl_buf_t *bufs = (evl_buf_t *)malloc(count * sizeof(*bufs));
         net_open(&net);
-        int peer = net_half_tight(&net, &tcp);
+        evl_os_sock_t peer = net_half_tight(&net, &tcp);
         size_t offset = net_stuff(&tcp);
         size_t queued = 0;
         for (unsigned b = 0; b < count; b++) {
@@ -238,7 +238,7 @@ TEST(stream_write_many_buffers_slowly) {
         NET_UNTIL(&net.loop, written);
         CHECK_EQ(tcp.write_queue_size, 0);
         free(bufs);
-        close(peer);
+        os_close(peer);
         net_close(&net);
     }
 }
@@ -250,7 +250,7 @@ TEST(stream_write_nothing) {
     int written = 0;
     size_t got = 0;
     net_open(&net);
-    int peer = net_half(&net, &tcp);
+    evl_os_sock_t peer = net_half(&net, &tcp);
     evl_buf_t empty = evl_buf_init(NULL, 0);
     evl_buf_t bufs[2000];
     for (size_t i = 0; i < NET_COUNT(bufs); i++)
@@ -266,7 +266,7 @@ TEST(stream_write_nothing) {
     NET_UNTIL(&net.loop, written == 3);
     CHECK_EQ(net_raw_drain(peer, &got), 0);
     CHECK_EQ(got, 5);
-    close(peer);
+    os_close(peer);
     net_close(&net);
 }
 
@@ -278,7 +278,7 @@ TEST(stream_write_at_once) {
     int written = 0;
     char bytes[3000];
     net_open(&net);
-    int peer = net_half(&net, &tcp);
+    evl_os_sock_t peer = net_half(&net, &tcp);
     evl_buf_t buf = net_buf(0, sizeof(bytes));
     req.data = &written;
     CHECK_EQ(evl_write(&req, net_stream(&tcp), &buf, 1, on_write_flag), 0);
@@ -292,7 +292,7 @@ TEST(stream_write_at_once) {
     CHECK_EQ(evl_loop_alive(&net.loop), 1); /* for the callback */
     CHECK_EQ(evl_run(&net.loop, EVL_RUN_DEFAULT), 0);
     CHECK_EQ(written, 1);
-    close(peer);
+    os_close(peer);
     net_close(&net);
 }
 
@@ -319,7 +319,7 @@ TEST(stream_write_leaves_the_bytes_after_the_callback) {
     uint32_t seed = 7;
     size_t offset = 0, got = 0;
     net_open(&net);
-    int peer = net_half_tight(&net, &tcp);
+    evl_os_sock_t peer = net_half_tight(&net, &tcp);
     for (int i = 0; i < JOBS; i++) {
         jobs[i].size = 1 + net_random(&seed, 9000);
         jobs[i].bytes = (char *)malloc(jobs[i].size);
@@ -334,7 +334,7 @@ TEST(stream_write_leaves_the_bytes_after_the_callback) {
     NET_UNTIL(&net.loop, jobs[JOBS - 1].bytes == NULL);
     for (int i = 0; i < JOBS; i++)
         CHECK(jobs[i].bytes == NULL);
-    close(peer);
+    os_close(peer);
     net_close(&net);
 }
 
@@ -362,7 +362,7 @@ TEST(stream_write_callbacks_in_order) {
     uint32_t seed = 3;
     size_t offset = 0, got = 0;
     net_open(&net);
-    int peer = net_half_tight(&net, &tcp);
+    evl_os_sock_t peer = net_half_tight(&net, &tcp);
     for (int i = 0; i < WRITES; i++) {
         size_t size = net_random(&seed, 4) == 0 ? 0 : net_random(&seed, 1500);
         evl_buf_t buf = net_buf(offset, size);
@@ -375,7 +375,7 @@ TEST(stream_write_callbacks_in_order) {
     }
     net_pull(&net, peer, &got, offset);
     NET_UNTIL(&net.loop, next == WRITES);
-    close(peer);
+    os_close(peer);
     net_close(&net);
     CHECK_EQ(next, WRITES);
     free(writes);
@@ -388,7 +388,7 @@ TEST(stream_write_without_a_callback) {
     evl_shutdown_t shut;
     size_t got = 0;
     net_open(&net);
-    int peer = net_half_tight(&net, &tcp);
+    evl_os_sock_t peer = net_half_tight(&net, &tcp);
     size_t offset = net_stuff(&tcp);
     for (size_t i = 0; i < NET_COUNT(reqs); i++) {
         evl_buf_t buf = net_buf(offset, 3000);
@@ -400,7 +400,7 @@ TEST(stream_write_without_a_callback) {
     CHECK_EQ(evl_run(&net.loop, EVL_RUN_DEFAULT), 0);
     net_raw_await(peer);
     CHECK_EQ(net_raw_drain(peer, &got), -1);
-    close(peer);
+    os_close(peer);
     net_close(&net);
 }
 
@@ -457,7 +457,7 @@ static void *chain_thread(void *arg) {
 static void chain_run(long wanted, long burst) {
     chain_t chain;
     pthread_attr_t attr;
-    pthread_t thread;
+    os_thread_t thread;
     memset(&chain, 0, sizeof(chain));
     chain.wanted = wanted;
     chain.burst = burst;
@@ -501,7 +501,7 @@ static void *cancel_thread(void *arg) {
     evl_write_t *reqs = (evl_write_t *)calloc((size_t)wanted, sizeof(*reqs));
     (void)arg;
     net_open(&net);
-    int peer = net_half_tight(&net, &tcp);
+    evl_os_sock_t peer = net_half_tight(&net, &tcp);
     net_stuff(&tcp);
     evl_buf_t buf = net_buf(0, 10);
     for (long i = 0; i < wanted; i++) {
@@ -512,7 +512,7 @@ static void *cancel_thread(void *arg) {
     CHECK_EQ(cancelled, 0);
     CHECK_EQ(evl_run(&net.loop, EVL_RUN_DEFAULT), 0);
     CHECK_EQ(cancelled, wanted);
-    close(peer);
+    os_close(peer);
     net_close(&net);
     free(reqs);
     return NULL;
@@ -520,7 +520,7 @@ static void *cancel_thread(void *arg) {
 
 TEST(stream_cancel_of_100000) {
     pthread_attr_t attr;
-    pthread_t thread;
+    os_thread_t thread;
     CHECK_EQ(pthread_attr_init(&attr), 0);
     CHECK_EQ(pthread_attr_setstacksize(&attr, test_slow() ? 512 * 1024 : 64 * 1024), 0);
     CHECK_EQ(pthread_create(&thread, &attr, cancel_thread, NULL), 0);
@@ -537,7 +537,7 @@ TEST(stream_try_write) {
     int written = 0;
     size_t got = 0;
     net_open(&net);
-    int peer = net_half_tight(&net, &tcp);
+    evl_os_sock_t peer = net_half_tight(&net, &tcp);
     evl_buf_t three[3];
     three[0] = net_buf(0, 10);
     three[1] = net_buf(10, 0);
@@ -569,7 +569,7 @@ TEST(stream_try_write) {
     NET_UNTIL(&net.loop, written);
     CHECK_EQ(evl_try_write(net_stream(&tcp), &next, 1), 10);
     net_pull(&net, peer, &got, offset + 110);
-    close(peer);
+    os_close(peer);
     net_close(&net);
 }
 
@@ -581,7 +581,7 @@ TEST(stream_write_refused) {
     evl_buf_t huge[3];
     size_t got = 0;
     net_open(&net);
-    int peer = net_half(&net, &tcp);
+    evl_os_sock_t peer = net_half(&net, &tcp);
     CHECK_EQ(evl_write(&req, net_stream(&tcp), &buf, 0, on_write_never), EVL_EINVAL);
     CHECK_EQ(evl_try_write(net_stream(&tcp), &buf, 0), EVL_EINVAL);
     for (size_t i = 0; i < NET_COUNT(huge); i++) {
@@ -605,7 +605,7 @@ TEST(stream_write_refused) {
     evl_close(net_handle(&tcp), NULL);
     CHECK_LT(evl_write(&req, net_stream(&tcp), &buf, 1, on_write_never), 0);
     CHECK_LT(evl_try_write(net_stream(&tcp), &buf, 1), 0);
-    close(peer);
+    os_close(peer);
     net_close(&net);
 }
 
@@ -617,7 +617,7 @@ TEST(stream_write_queue_size) {
     int written = 0;
     size_t got = 0;
     net_open(&net);
-    int peer = net_half_tight(&net, &tcp);
+    evl_os_sock_t peer = net_half_tight(&net, &tcp);
     size_t offset = net_stuff(&tcp);
     size_t queued = 0;
     CHECK_EQ(evl_stream_get_write_queue_size(net_stream(&tcp)), 0);
@@ -639,7 +639,7 @@ TEST(stream_write_queue_size) {
     }
     NET_UNTIL(&net.loop, written == 4);
     CHECK_EQ(tcp.write_queue_size, 0);
-    close(peer);
+    os_close(peer);
     net_close(&net);
 }
 
@@ -653,7 +653,7 @@ TEST(stream_write_queue_empty_idles) {
     size_t got = 0;
     net_open(&net);
     memset(&sink, 0, sizeof(sink));
-    int peer = net_half_tight(&net, &tcp);
+    evl_os_sock_t peer = net_half_tight(&net, &tcp);
     tcp.data = &sink;
     evl_buf_t buf = net_buf(0, 60000);
     req.data = &written;
@@ -663,7 +663,7 @@ TEST(stream_write_queue_empty_idles) {
     net_pull(&net, peer, &got, 60000);
     NET_UNTIL(&net.loop, written);
     CHECK_LE(net_run_ms(&net.loop, 10), 8);
-    close(peer);
+    os_close(peer);
     net_close(&net);
 }
 
@@ -675,7 +675,7 @@ TEST(stream_write_keeps_the_loop_alive) {
     int written = 0;
     size_t got = 0;
     net_open(&net);
-    int peer = net_half_tight(&net, &tcp);
+    evl_os_sock_t peer = net_half_tight(&net, &tcp);
     size_t offset = net_stuff(&tcp);
     evl_unref(net_handle(&tcp));
     CHECK_EQ(evl_run(&net.loop, EVL_RUN_NOWAIT), 0);
@@ -688,7 +688,7 @@ TEST(stream_write_keeps_the_loop_alive) {
     net_raw_drain(peer, &got);
     CHECK_EQ(evl_run(&net.loop, EVL_RUN_DEFAULT), 0);
     CHECK_EQ(written, 1);
-    close(peer);
+    os_close(peer);
     net_close(&net);
 }
 
@@ -699,7 +699,7 @@ TEST(stream_write_after_idle_room) {
     evl_write_t req;
     size_t offset = 0, got = 0;
     net_open(&net);
-    int peer = net_half_tight(&net, &tcp);
+    evl_os_sock_t peer = net_half_tight(&net, &tcp);
     for (int round = 0; round < 20; round++) {
         int written = 0;
         for (;;) { /* until the kernel is full */
@@ -721,12 +721,12 @@ TEST(stream_write_after_idle_room) {
         net_pull(&net, peer, &got, offset);
         NET_UNTIL(&net.loop, written);
     }
-    close(peer);
+    os_close(peer);
     net_close(&net);
 }
 
 typedef struct {
-    int peer;
+    evl_os_sock_t peer;
     size_t got;
     size_t want;
 } drain_t;
@@ -751,7 +751,7 @@ TEST(stream_set_blocking) {
     evl_write_t req;
     net_sink_t sink;
     drain_t drain;
-    pthread_t thread;
+    os_thread_t thread;
     int written = 0;
     char *bytes = (char *)malloc(SIZE);
     net_open(&net);
@@ -787,7 +787,7 @@ TEST(stream_set_blocking) {
     size_t got = 0;
     net_pull(&net, drain.peer, &got, SIZE);
     NET_UNTIL(&net.loop, written);
-    close(drain.peer);
+    os_close(drain.peer);
     net_close(&net);
     free(bytes);
 }
@@ -802,7 +802,7 @@ TEST(stream_shutdown_after_writes) {
     int written = 0, shut_done = 0;
     size_t got = 0;
     net_open(&net);
-    int peer = net_half_tight(&net, &tcp);
+    evl_os_sock_t peer = net_half_tight(&net, &tcp);
     size_t offset = net_stuff(&tcp);
     for (size_t i = 0; i < NET_COUNT(reqs); i++) {
         evl_buf_t buf = net_buf(offset, 20000);
@@ -830,7 +830,7 @@ TEST(stream_shutdown_after_writes) {
     CHECK_EQ(evl_shutdown(&second, net_stream(&tcp), on_shutdown_never), EVL_ENOTCONN);
     CHECK_EQ(evl_write(&reqs[0], net_stream(&tcp), &late, 1, on_write_never), EVL_EPIPE);
     CHECK_EQ(evl_try_write(net_stream(&tcp), &late, 1), EVL_EPIPE);
-    close(peer);
+    os_close(peer);
     net_close(&net);
 }
 
@@ -841,7 +841,7 @@ TEST(stream_shutdown_is_deferred) {
     int shut_done = 0;
     size_t got = 0;
     net_open(&net);
-    int peer = net_half(&net, &tcp);
+    evl_os_sock_t peer = net_half(&net, &tcp);
     shut.data = &shut_done;
     CHECK_EQ(evl_shutdown(&shut, net_stream(&tcp), on_shutdown_flag), 0);
     CHECK_EQ(shut_done, 0);
@@ -850,7 +850,7 @@ TEST(stream_shutdown_is_deferred) {
     CHECK_EQ(shut_done, 1);
     net_raw_await(peer);
     CHECK_EQ(net_raw_drain(peer, &got), -1);
-    close(peer);
+    os_close(peer);
     net_close(&net);
 }
 
@@ -864,11 +864,11 @@ TEST(stream_half_closed_by_the_peer) {
     int written = 0;
     net_open(&net);
     memset(&sink, 0, sizeof(sink));
-    int peer = net_half(&net, &tcp);
+    evl_os_sock_t peer = net_half(&net, &tcp);
     tcp.data = &sink;
     CHECK_EQ(evl_read_start(net_stream(&tcp), net_alloc, net_on_read), 0);
     net_raw_write(peer, net_bytes(0), 100);
-    CHECK_EQ(shutdown(peer, SHUT_WR), 0);
+    CHECK_EQ(os_shutdown(peer), 0);
     NET_UNTIL(&net.loop, sink.ends == 1);
     CHECK_EQ(sink.end, EVL_EOF);
     CHECK_EQ(sink.bytes, 100);
@@ -883,7 +883,7 @@ TEST(stream_half_closed_by_the_peer) {
     NET_UNTIL(&net.loop, written);
     CHECK_EQ(sink.ends, 1);
     free(bytes);
-    close(peer);
+    os_close(peer);
     net_close(&net);
 }
 
@@ -896,7 +896,7 @@ TEST(stream_half_closed_by_us) {
     int shut_done = 0;
     net_open(&net);
     memset(&sink, 0, sizeof(sink));
-    int peer = net_half(&net, &tcp);
+    evl_os_sock_t peer = net_half(&net, &tcp);
     tcp.data = &sink;
     shut.data = &shut_done;
     CHECK_EQ(evl_shutdown(&shut, net_stream(&tcp), on_shutdown_flag), 0);
@@ -906,7 +906,7 @@ TEST(stream_half_closed_by_us) {
     NET_UNTIL(&net.loop, sink.bytes == 5000);
     net_raw_write(peer, net_bytes(5000), 7);
     NET_UNTIL(&net.loop, sink.bytes == 5007);
-    close(peer);
+    os_close(peer);
     NET_UNTIL(&net.loop, sink.ends == 1);
     CHECK_EQ(sink.end, EVL_EOF);
     net_close(&net);
@@ -918,7 +918,7 @@ TEST(stream_ended_connections_idle) {
     evl_tcp_t tcp[4];
     net_sink_t sinks[4];
     evl_shutdown_t shut;
-    int peers[4];
+    evl_os_sock_t peers[4];
     int shut_done = 0;
     net_open(&net);
     memset(sinks, 0, sizeof(sinks));
@@ -928,21 +928,21 @@ TEST(stream_ended_connections_idle) {
         CHECK_EQ(evl_read_start(net_stream(&tcp[i]), NULL, net_on_read), 0);
     }
     shut.data = &shut_done;
-    CHECK_EQ(shutdown(peers[0], SHUT_WR), 0); /* 0: their end */
+    CHECK_EQ(os_shutdown(peers[0]), 0); /* 0: their end */
     CHECK_EQ(evl_shutdown(&shut, net_stream(&tcp[1]), on_shutdown_flag), 0);
-    CHECK_EQ(shutdown(peers[1], SHUT_WR), 0); /* 1: both ends */
+    CHECK_EQ(os_shutdown(peers[1]), 0); /* 1: both ends */
     net_raw_reset(peers[2]);                  /* 2: reset */
     CHECK_EQ(evl_read_stop(net_stream(&tcp[3])), 0);
     net_raw_write(peers[3], "x", 1); /* 3: unread, then ended, not reading */
-    close(peers[3]);
+    os_close(peers[3]);
     NET_UNTIL(&net.loop, sinks[0].ends + sinks[1].ends + sinks[2].ends == 3 && shut_done);
     CHECK_EQ(sinks[0].end, EVL_EOF);
     CHECK_EQ(sinks[1].end, EVL_EOF);
     CHECK_EQ(sinks[2].end, EVL_ECONNRESET);
     CHECK_LE(net_run_ms(&net.loop, 60), 8);
     CHECK_EQ(sinks[3].reads + sinks[3].ends, 0);
-    close(peers[0]);
-    close(peers[1]);
+    os_close(peers[0]);
+    os_close(peers[1]);
     CHECK_LE(net_run_ms(&net.loop, 40), 10);
     CHECK_EQ(sinks[0].ends + sinks[1].ends + sinks[2].ends, 3);
     net_close(&net);
@@ -954,10 +954,10 @@ TEST(stream_read_start_after_the_end) {
     net_sink_t sink;
     net_open(&net);
     memset(&sink, 0, sizeof(sink));
-    int peer = net_half(&net, &tcp);
+    evl_os_sock_t peer = net_half(&net, &tcp);
     tcp.data = &sink;
     net_raw_write(peer, net_bytes(0), 10);
-    CHECK_EQ(shutdown(peer, SHUT_WR), 0);
+    CHECK_EQ(os_shutdown(peer), 0);
     for (int round = 1; round <= 3; round++) {
         CHECK_EQ(evl_read_start(net_stream(&tcp), round == 2 ? NULL : net_alloc, net_on_read), 0);
         CHECK_EQ(evl_is_active(net_handle(&tcp)), 1);
@@ -967,7 +967,7 @@ TEST(stream_read_start_after_the_end) {
         CHECK_EQ(evl_run(&net.loop, EVL_RUN_DEFAULT), 0); /* nothing keeps it */
     }
     CHECK_EQ(sink.bytes, 10);
-    close(peer);
+    os_close(peer);
     net_close(&net);
 }
 
@@ -984,11 +984,11 @@ TEST(stream_read_start_in_the_end_callback) {
     net_sink_t sink;
     net_open(&net);
     memset(&sink, 0, sizeof(sink));
-    int peer = net_half(&net, &tcp);
+    evl_os_sock_t peer = net_half(&net, &tcp);
     tcp.data = &sink;
     CHECK_EQ(evl_read_start(net_stream(&tcp), NULL, on_read_restart), 0);
     net_raw_write(peer, net_bytes(0), 10);
-    close(peer);
+    os_close(peer);
     NET_UNTIL(&net.loop, sink.ends == 5);
     net_run_ms(&net.loop, 5);
     CHECK_EQ(sink.ends, 5);
@@ -1004,7 +1004,7 @@ TEST(stream_read_start_refused) {
     net_sink_t sink;
     net_open(&net);
     memset(&sink, 0, sizeof(sink));
-    int peer = net_half(&net, &tcp);
+    evl_os_sock_t peer = net_half(&net, &tcp);
     tcp.data = &sink;
     CHECK_EQ(evl_read_start(net_stream(&tcp), net_alloc, NULL), EVL_EINVAL);
     CHECK_EQ(evl_is_active(net_handle(&tcp)), 0);
@@ -1019,7 +1019,7 @@ TEST(stream_read_start_refused) {
     evl_close(net_handle(&tcp), NULL);
     CHECK_EQ(evl_read_start(net_stream(&tcp), net_alloc, on_read_never), EVL_EINVAL);
     CHECK_EQ(evl_read_stop(net_stream(&tcp)), 0);
-    close(peer);
+    os_close(peer);
     net_close(&net);
 }
 
@@ -1029,7 +1029,7 @@ TEST(stream_reading_and_references) {
     net_sink_t sink;
     net_open(&net);
     memset(&sink, 0, sizeof(sink));
-    int peer = net_half(&net, &tcp);
+    evl_os_sock_t peer = net_half(&net, &tcp);
     tcp.data = &sink;
     CHECK_EQ(evl_loop_alive(&net.loop), 0);
     CHECK_EQ(evl_read_start(net_stream(&tcp), NULL, net_on_read), 0);
@@ -1042,7 +1042,7 @@ TEST(stream_reading_and_references) {
     CHECK_EQ(evl_loop_alive(&net.loop), 1);
     CHECK_EQ(evl_read_stop(net_stream(&tcp)), 0);
     CHECK_EQ(evl_loop_alive(&net.loop), 0);
-    close(peer);
+    os_close(peer);
     net_close(&net);
 }
 
@@ -1077,7 +1077,7 @@ TEST(stream_read_stop_at_every_chunk) {
     net_open(&net);
     memset(&stopper, 0, sizeof(stopper));
     stopper.alloc_cb = net_alloc_small;
-    int peer = net_half(&net, &tcp);
+    evl_os_sock_t peer = net_half(&net, &tcp);
     tcp.data = &stopper;
     net_raw_write(peer, net_bytes(0), 700);
     for (long round = 1; round <= 100; round++) {
@@ -1088,7 +1088,7 @@ TEST(stream_read_stop_at_every_chunk) {
         CHECK_EQ(stopper.sink.reads, round);
     }
     CHECK_EQ(stopper.sink.bytes, 700);
-    close(peer);
+    os_close(peer);
     stopper.stopped = 0;
     CHECK_EQ(evl_read_start(net_stream(&tcp), net_alloc_small, on_read_stop), 0);
     NET_UNTIL(&net.loop, stopper.sink.ends == 1);
@@ -1104,13 +1104,13 @@ TEST(stream_read_stop_and_start_in_the_callback) {
         memset(&stopper, 0, sizeof(stopper));
         stopper.alloc_cb = lent ? NULL : net_alloc_small;
         stopper.restart = 1;
-        int peer = net_half(&net, &tcp);
+        evl_os_sock_t peer = net_half(&net, &tcp);
         tcp.data = &stopper;
         CHECK_EQ(evl_read_start(net_stream(&tcp), stopper.alloc_cb, on_read_stop), 0);
         net_raw_write(peer, net_bytes(0), 3000);
         NET_UNTIL(&net.loop, stopper.sink.bytes == 3000);
         net_raw_write(peer, net_bytes(3000), 1);
-        close(peer);
+        os_close(peer);
         NET_UNTIL(&net.loop, stopper.sink.ends == 1);
         CHECK_EQ(stopper.sink.bytes, 3001);
         int closed = 0;
@@ -1131,7 +1131,7 @@ TEST(stream_read_what_came_while_stopped) {
         evl_write_t req;
         net_open(&net);
         memset(&sink, 0, sizeof(sink));
-        int peer = net_half(&net, &tcp);
+        evl_os_sock_t peer = net_half(&net, &tcp);
         tcp.data = &sink;
         if (turns == 2) { /* known to the poller already, through a write */
             evl_buf_t buf = net_buf(0, 1);
@@ -1162,7 +1162,7 @@ TEST(stream_read_what_came_while_stopped) {
         CHECK_EQ(sink.bytes, sent - 100);
         CHECK_EQ(evl_read_start(net_stream(&tcp), NULL, net_on_read), 0);
         NET_UNTIL(&net.loop, sink.bytes == sent);
-        close(peer);
+        os_close(peer);
         net_close(&net);
     }
 }
@@ -1175,7 +1175,7 @@ TEST(stream_read_announced_data_is_gone) {
     char bytes[10];
     net_open(&net);
     memset(&sink, 0, sizeof(sink));
-    int peer = net_half(&net, &tcp);
+    evl_os_sock_t peer = net_half(&net, &tcp);
     tcp.data = &sink;
     CHECK_EQ(evl_read_start(net_stream(&tcp), NULL, net_on_read), 0);
     evl_run(&net.loop, EVL_RUN_NOWAIT);
@@ -1188,7 +1188,7 @@ TEST(stream_read_announced_data_is_gone) {
     CHECK_EQ(sink.reads + sink.ends, 0);
     net_raw_write(peer, net_bytes(0), 10);
     NET_UNTIL(&net.loop, sink.bytes == 10);
-    close(peer);
+    os_close(peer);
     net_close(&net);
 }
 
@@ -1199,7 +1199,7 @@ TEST(stream_read_exactly_filled_buffers) {
     net_sink_t sink;
     net_open(&net);
     memset(&sink, 0, sizeof(sink));
-    int peer = net_half(&net, &tcp);
+    evl_os_sock_t peer = net_half(&net, &tcp);
     tcp.data = &sink;
     CHECK_EQ(evl_read_start(net_stream(&tcp), net_alloc_small, net_on_read), 0);
     size_t sent = 0;
@@ -1211,7 +1211,7 @@ TEST(stream_read_exactly_filled_buffers) {
             evl_run(&net.loop, EVL_RUN_NOWAIT);
     }
     net_raw_write(peer, net_bytes(sent), 7);
-    close(peer);
+    os_close(peer);
     NET_UNTIL(&net.loop, sink.ends == 1);
     CHECK_EQ(sink.bytes, sent + 7);
     CHECK_EQ(sink.end, EVL_EOF);
@@ -1225,7 +1225,7 @@ TEST(stream_read_past_an_urgent_mark) {
     net_sink_t sink;
     net_open(&net);
     memset(&sink, 0, sizeof(sink));
-    int peer = net_half(&net, &tcp);
+    evl_os_sock_t peer = net_half(&net, &tcp);
     tcp.data = &sink;
     net_raw_write(peer, net_bytes(0), 100);
     CHECK_EQ(send(peer, "!", 1, MSG_OOB), 1);
@@ -1233,7 +1233,7 @@ TEST(stream_read_past_an_urgent_mark) {
     net_raw_await(net_fileno(&tcp));
     CHECK_EQ(evl_read_start(net_stream(&tcp), NULL, net_on_read), 0);
     NET_UNTIL(&net.loop, sink.bytes == 200);
-    close(peer);
+    os_close(peer);
     net_close(&net);
 }
 
@@ -1252,7 +1252,7 @@ TEST(stream_read_data_and_end_in_one_event) {
                 continue;
             net_open(&net);
             memset(&sink, 0, sizeof(sink));
-            int peer = net_half(&net, &tcp);
+            evl_os_sock_t peer = net_half(&net, &tcp);
             tcp.data = &sink;
             if (mode == 3) { /* the poller knows the descriptor, and finds both at once */
                 CHECK_EQ(evl_read_start(net_stream(&tcp), alloc_cb, net_on_read), 0);
@@ -1264,7 +1264,7 @@ TEST(stream_read_data_and_end_in_one_event) {
                 net_raw_write(peer, net_bytes(sent), part);
                 sent += part;
             }
-            close(peer);
+            os_close(peer);
             CHECK_EQ(evl_read_start(net_stream(&tcp), alloc_cb, net_on_read), 0);
             NET_UNTIL(&net.loop, sink.ends > 0);
             CHECK_EQ(sink.end, EVL_EOF);
@@ -1283,7 +1283,7 @@ TEST(stream_read_reset) {
     evl_buf_t buf = net_buf(0, 1);
     net_open(&net);
     memset(&sink, 0, sizeof(sink));
-    int peer = net_half(&net, &tcp);
+    evl_os_sock_t peer = net_half(&net, &tcp);
     tcp.data = &sink;
     CHECK_EQ(evl_read_start(net_stream(&tcp), NULL, net_on_read), 0);
     evl_run(&net.loop, EVL_RUN_NOWAIT);
@@ -1313,7 +1313,7 @@ TEST(stream_reset_fails_queued_writes) {
     evl_write_t reqs[5];
     int failed = 0;
     net_open(&net);
-    int peer = net_half(&net, &tcp);
+    evl_os_sock_t peer = net_half(&net, &tcp);
     char *bytes = (char *)calloc(1, 8 << 20);
     evl_buf_t buf = evl_buf_init(bytes, 8 << 20);
     for (size_t i = 0; i < NET_COUNT(reqs); i++) {
@@ -1338,9 +1338,9 @@ TEST(stream_write_to_a_closed_peer) {
     struct sigaction action;
     net_open(&net);
     for (int mode = 0; mode < 2; mode++) { /* TCP, and a local socket, which knows at once */
-        int peer = mode == 0 ? net_half(&net, &tcp[0]) : net_half_tight(&net, &tcp[1]);
+        evl_os_sock_t peer = mode == 0 ? net_half(&net, &tcp[0]) : net_half_tight(&net, &tcp[1]);
         evl_stream_t *stream = net_stream(&tcp[mode]);
-        close(peer);
+        os_close(peer);
         int result = 0;
         *net_waiting() = "a write to a closed peer to fail\n";
         for (int i = 0; i < 10 && result >= 0; i++) {
@@ -1410,7 +1410,7 @@ TEST(stream_alloc_gives_nothing) {
     int refused = 0;
     net_open(&net);
     memset(&sink, 0, sizeof(sink));
-    int peer = net_half(&net, &tcp);
+    evl_os_sock_t peer = net_half(&net, &tcp);
     net_raw_write(peer, net_bytes(0), 100);
     tcp.data = &refused;
     for (size_t i = 0; i < NET_COUNT(allocs); i++) {
@@ -1423,7 +1423,7 @@ TEST(stream_alloc_gives_nothing) {
     CHECK_EQ(evl_is_readable(net_stream(&tcp)), 1);
     CHECK_EQ(evl_read_start(net_stream(&tcp), NULL, net_on_read), 0);
     NET_UNTIL(&net.loop, sink.bytes == 100);
-    close(peer);
+    os_close(peer);
     net_close(&net);
 }
 
@@ -1457,7 +1457,7 @@ TEST(stream_close_or_stop_in_alloc) {
         memset(&allocator, 0, sizeof(allocator));
         memset(&sink, 0, sizeof(sink));
         allocator.mode = mode;
-        int peer = net_half(&net, &tcp);
+        evl_os_sock_t peer = net_half(&net, &tcp);
         tcp.data = &allocator;
         net_raw_write(peer, net_bytes(0), 100);
         CHECK_EQ(evl_read_start(net_stream(&tcp), on_alloc_end, on_read_never), 0);
@@ -1469,7 +1469,7 @@ TEST(stream_close_or_stop_in_alloc) {
             CHECK_EQ(evl_read_start(net_stream(&tcp), net_alloc, net_on_read), 0);
             NET_UNTIL(&net.loop, sink.bytes == 100);
         }
-        close(peer);
+        os_close(peer);
     }
     net_close(&net);
 }
@@ -1488,13 +1488,13 @@ TEST(stream_alloc_large) {
     net_sink_t sink;
     net_open(&net);
     memset(&sink, 0, sizeof(sink));
-    int peer = net_half(&net, &tcp);
+    evl_os_sock_t peer = net_half(&net, &tcp);
     tcp.data = &sink;
     for (size_t sent = 0; sent < 3 * NET_CHUNK; sent += NET_CHUNK)
         net_raw_write(peer, net_bytes(sent), NET_CHUNK);
     CHECK_EQ(evl_read_start(net_stream(&tcp), on_alloc_large, net_on_read), 0);
     NET_UNTIL(&net.loop, sink.bytes == 3 * NET_CHUNK);
-    close(peer);
+    os_close(peer);
     net_close(&net);
 }
 
@@ -1524,7 +1524,7 @@ TEST(stream_alloc_comes_back) {
     lender_t lender;
     net_open(&net);
     memset(&lender, 0, sizeof(lender));
-    int peer = net_half(&net, &tcp);
+    evl_os_sock_t peer = net_half(&net, &tcp);
     tcp.data = &lender;
     CHECK_EQ(evl_read_start(net_stream(&tcp), lender_on_alloc, lender_on_read), 0);
     for (size_t round = 1; round <= 5; round++) {
@@ -1533,7 +1533,7 @@ TEST(stream_alloc_comes_back) {
         CHECK_EQ(lender.out, 0);
     }
     CHECK_EQ(lender.sink.bytes, 7 * 15);
-    close(peer);
+    os_close(peer);
     NET_UNTIL(&net.loop, lender.sink.ends == 1);
     CHECK_EQ(lender.out, 0);
     net_close(&net);
@@ -1544,7 +1544,7 @@ TEST(stream_lent_buffers_of_two) {
     net_t net;
     evl_tcp_t tcp[2];
     net_sink_t sinks[2];
-    int peers[2];
+    evl_os_sock_t peers[2];
     size_t sent = 0;
     net_open(&net);
     memset(sinks, 0, sizeof(sinks));
@@ -1561,8 +1561,8 @@ TEST(stream_lent_buffers_of_two) {
         sent += size;
         NET_UNTIL(&net.loop, sinks[0].bytes == sent && sinks[1].bytes == sent + 1000);
     }
-    close(peers[0]);
-    close(peers[1]);
+    os_close(peers[0]);
+    os_close(peers[1]);
     net_close(&net);
 }
 
@@ -1661,8 +1661,8 @@ static void close_in_callback(close_way_t way, int tight) {
     the_plan = &plan;
     plan.victim = victim;
     plan.way = way;
-    int peer = tight ? net_half_tight(&net, &victim->tcp) : net_half(&net, &victim->tcp);
-    int other_peer = net_half(&net, &other);
+    evl_os_sock_t peer = tight ? net_half_tight(&net, &victim->tcp) : net_half(&net, &victim->tcp);
+    evl_os_sock_t other_peer = net_half(&net, &other);
     other.data = &sink;
     evl_alloc_cb alloc_cb = way == CLOSE_IN_LENT_READ ? NULL : plan_on_alloc;
     CHECK_EQ(evl_read_start(net_stream(&other), NULL, net_on_read), 0);
@@ -1676,12 +1676,12 @@ static void close_in_callback(close_way_t way, int tight) {
     }
     CHECK_EQ(evl_shutdown(&victim->shut, net_stream(&victim->tcp), plan_on_shutdown), 0);
     net_raw_write(peer, net_bytes(0), 100);
-    CHECK_EQ(shutdown(peer, SHUT_WR), 0);
+    CHECK_EQ(os_shutdown(peer), 0);
     *net_waiting() = "a connection to be closed in its callback\n";
     char bytes[512];
     while (plan.closes == 0) {
         CHECK(net_turn(&net.loop) != 0 || plan.closes > 0);
-        while (recv(peer, bytes, sizeof(bytes), MSG_DONTWAIT) > 0)
+        while (os_recv_now(peer, bytes, sizeof(bytes)) > 0)
             continue;
     }
     for (size_t round = 0; round < 10; round++) { /* life goes on */
@@ -1693,8 +1693,8 @@ static void close_in_callback(close_way_t way, int tight) {
     CHECK_EQ(plan.shut_done, 1);
     for (size_t i = 0; i < sizeof(*victim); i++)
         CHECK_EQ(((unsigned char *)victim)[i], 0xA5);
-    close(peer);
-    close(other_peer);
+    os_close(peer);
+    os_close(other_peer);
     net_close(&net);
     free(victim);
 }
@@ -1794,7 +1794,7 @@ static void close_with_queue(int how) {
     queue_t queue;
     net_open(&net);
     memset(&queue, 0, sizeof(queue));
-    int peer = net_half_tight(&net, &queue.tcp);
+    evl_os_sock_t peer = net_half_tight(&net, &queue.tcp);
     queue.tcp.data = &queue;
     /* The first is done and only its callback is due; the others wait for room. */
     for (size_t i = 0; i < NET_COUNT(queue.writes); i++) {
@@ -1807,7 +1807,7 @@ static void close_with_queue(int how) {
     if (how == 2) { /* with the loop and everything on it; there is no close callback then */
         CHECK_EQ(evl_loop_destroy(&net.loop, 1000), 0);
         CHECK_STR(queue.log.text, "a123s");
-        close(peer);
+        os_close(peer);
         CHECK_EQ(test_open_fds(), net.fds);
         return;
     }
@@ -1824,7 +1824,7 @@ static void close_with_queue(int how) {
     }
     net_finish(&net.loop);
     CHECK_STR(queue.log.text, "a123sX");
-    close(peer);
+    os_close(peer);
     net_close(&net);
     CHECK_STR(queue.log.text, "a123sX");
 }
@@ -1846,14 +1846,14 @@ TEST(stream_close_frees_the_descriptor) {
     net_t net;
     evl_tcp_t tcp;
     net_open(&net);
-    int peer = net_half(&net, &tcp);
-    int fd = net_fileno(&tcp);
+    evl_os_sock_t peer = net_half(&net, &tcp);
+    evl_os_sock_t fd = net_fileno(&tcp);
     evl_close(net_handle(&tcp), NULL);
     CHECK_EQ(fcntl(fd, F_GETFD), -1);
     CHECK_EQ(evl_loop_close(&net.loop), EVL_EBUSY);
     CHECK_EQ(evl_run(&net.loop, EVL_RUN_DEFAULT), 0);
     CHECK_EQ(evl_is_closing(net_handle(&tcp)), 1);
-    close(peer);
+    os_close(peer);
     net_close(&net);
 }
 
@@ -1863,14 +1863,14 @@ typedef struct {
     evl_tcp_t tcp[2];
     evl_tcp_t fresh;
     net_sink_t fresh_sink;
-    int fresh_peer; /* -1: not made yet */
+    evl_os_sock_t fresh_peer; /* -1: not made yet */
     int old_fd[2];
 } reuse_t;
 
 static void reuse_on_read(evl_stream_t *stream, ssize_t nread, const evl_buf_t *buf) {
     reuse_t *reuse = (reuse_t *)stream->data;
-    int other = stream == (evl_stream_t *)&reuse->tcp[0] ? 1 : 0;
-    int fds[2];
+    evl_os_sock_t other = stream == (evl_stream_t *)&reuse->tcp[0] ? 1 : 0;
+    evl_os_sock_t fds[2];
     (void)buf;
     if (nread == 0)
         return;
@@ -1888,7 +1888,7 @@ static void reuse_on_read(evl_stream_t *stream, ssize_t nread, const evl_buf_t *
 TEST(stream_reused_descriptor_in_a_batch) {
     net_t net;
     reuse_t reuse;
-    int peers[2];
+    evl_os_sock_t peers[2];
     net_open(&net);
     memset(&reuse, 0, sizeof(reuse));
     reuse.fresh_peer = -1;
@@ -1908,9 +1908,9 @@ TEST(stream_reused_descriptor_in_a_batch) {
     CHECK_EQ(reuse.fresh_sink.reads + reuse.fresh_sink.ends, 0);
     net_raw_write(reuse.fresh_peer, net_bytes(0), 33);
     NET_UNTIL(&net.loop, reuse.fresh_sink.bytes == 33);
-    close(reuse.fresh_peer);
-    close(peers[0]);
-    close(peers[1]);
+    os_close(reuse.fresh_peer);
+    os_close(peers[0]);
+    os_close(peers[1]);
     net_close(&net);
 }
 
@@ -1922,16 +1922,16 @@ TEST(stream_close_with_a_duplicate_alive) {
     char bytes[100];
     net_open(&net);
     memset(&sink, 0, sizeof(sink));
-    int peer = net_half(&net, &tcp);
-    int fd = net_fileno(&tcp);
+    evl_os_sock_t peer = net_half(&net, &tcp);
+    evl_os_sock_t fd = net_fileno(&tcp);
     tcp.data = &sink;
     CHECK_EQ(evl_read_start(net_stream(&tcp), NULL, net_on_read), 0);
     net_raw_write(peer, net_bytes(0), 100);
     NET_UNTIL(&net.loop, sink.bytes == 100);
-    int twin = dup(fd);
+    evl_os_sock_t twin = dup(fd);
     evl_close(net_handle(&tcp), NULL);
     evl_run(&net.loop, EVL_RUN_NOWAIT);
-    int fds[2];
+    evl_os_sock_t fds[2];
     memset(&sink, 0, sizeof(sink));
     net_raw_pair_at(fds, fd);
     CHECK_EQ(evl_tcp_init(&net.loop, &fresh), 0);
@@ -1944,9 +1944,9 @@ TEST(stream_close_with_a_duplicate_alive) {
     net_raw_read(twin, bytes, sizeof(bytes));
     net_raw_write(fds[1], net_bytes(0), 10);
     NET_UNTIL(&net.loop, sink.bytes == 10);
-    close(twin);
-    close(peer);
-    close(fds[1]);
+    os_close(twin);
+    os_close(peer);
+    os_close(fds[1]);
     net_close(&net);
 }
 
@@ -1968,21 +1968,21 @@ TEST(stream_close_accepted_with_a_duplicate_alive) {
     memset(&sink, 0, sizeof(sink));
     int port = net_listen(&net, &server, 1, on_connection_take);
     server.data = &guest;
-    int peer = net_raw_connect(port);
+    evl_os_sock_t peer = net_raw_connect(port);
     CHECK_EQ(evl_run(&net.loop, EVL_RUN_DEFAULT), 0);
-    int fd = net_fileno(&guest);
+    evl_os_sock_t fd = net_fileno(&guest);
     guest.data = &sink;
     CHECK_EQ(evl_read_start(net_stream(&guest), NULL, net_on_read), 0);
     net_raw_write(peer, net_bytes(0), 100);
     NET_UNTIL(&net.loop, sink.bytes == 100);
-    int twin = dup(fd);
+    evl_os_sock_t twin = dup(fd);
     evl_close(net_handle(&guest), NULL);
     evl_run(&net.loop, EVL_RUN_NOWAIT);
     net_raw_write(peer, net_bytes(100), 100);
     CHECK_LE(net_run_ms(&net.loop, 20), 8);
     CHECK_EQ(sink.bytes, 100);
     CHECK_EQ(dup2(twin, fd), fd);
-    close(twin);
+    os_close(twin);
     CHECK_EQ(evl_tcp_init(&net.loop, &fresh), 0);
     CHECK_EQ(evl_tcp_open(&fresh, fd), 0);
     fresh.data = &sink;
@@ -1990,7 +1990,7 @@ TEST(stream_close_accepted_with_a_duplicate_alive) {
     NET_UNTIL(&net.loop, sink.bytes == 200);
     net_raw_write(peer, net_bytes(200), 100);
     NET_UNTIL(&net.loop, sink.bytes == 300);
-    close(peer);
+    os_close(peer);
     net_close(&net);
 }
 
@@ -2011,7 +2011,7 @@ TEST(stream_write_without_registration) {
     if (strcmp(test_backend(), "epoll") != 0)
         SKIP("only epoll registers with the kernel");
     net_open(&net);
-    int peer = net_half_tight(&net, &tcp);
+    evl_os_sock_t peer = net_half_tight(&net, &tcp);
     test_fault_set("epoll_ctl", 1, 1, ENOMEM);
     evl_buf_t buf = net_buf(0, 60000);
     reqs[0].data = &failed;
@@ -2022,7 +2022,7 @@ TEST(stream_write_without_registration) {
     NET_UNTIL(&net.loop, failed == 1);
     CHECK_EQ(tcp.write_queue_size, 0);
     CHECK_EQ(evl_is_writable(net_stream(&tcp)), 0);
-    close(peer);
+    os_close(peer);
     net_close(&net);
 }
 
@@ -2035,7 +2035,7 @@ TEST(stream_read_without_registration) {
         SKIP("only epoll registers with the kernel");
     net_open(&net);
     memset(&sink, 0, sizeof(sink));
-    int peer = net_half(&net, &tcp);
+    evl_os_sock_t peer = net_half(&net, &tcp);
     tcp.data = &sink;
     test_fault_set("epoll_ctl", 1, 1, ENOSPC);
     CHECK_EQ(evl_read_start(net_stream(&tcp), NULL, on_read_never), EVL_ENOSPC);
@@ -2045,7 +2045,7 @@ TEST(stream_read_without_registration) {
     CHECK_EQ(evl_run(&net.loop, EVL_RUN_NOWAIT), 0);
     CHECK_EQ(evl_read_start(net_stream(&tcp), NULL, net_on_read), 0);
     NET_UNTIL(&net.loop, sink.bytes == 10);
-    close(peer);
+    os_close(peer);
     net_close(&net);
 }
 
@@ -2074,7 +2074,7 @@ TEST(stream_write_without_buffers) {
     int written = 0;
     size_t got = 0;
     net_open(&net);
-    int peer = net_half(&net, &tcp);
+    evl_os_sock_t peer = net_half(&net, &tcp);
     test_fault_set("send", 1, 5, ENOBUFS);
     evl_buf_t buf = net_buf(0, 1000);
     CHECK_EQ(evl_try_write(net_stream(&tcp), &buf, 1), EVL_EAGAIN);
@@ -2086,7 +2086,7 @@ TEST(stream_write_without_buffers) {
     test_fault_clear();
     CHECK_EQ(net_raw_drain(peer, &got), 0);
     CHECK_EQ(got, 1000);
-    close(peer);
+    os_close(peer);
     net_close(&net);
 }
 
@@ -2113,7 +2113,7 @@ static void sliced_on_write(evl_write_t *req, int status) {
 TEST(stream_slices_hold_one_callback) {
     net_t net;
     sliced_t sliced;
-    int peers[4];
+    evl_os_sock_t peers[4];
     net_open(&net);
     memset(&sliced, 0, sizeof(sliced));
     evl_buf_t buf = net_buf(0, 10);
@@ -2136,7 +2136,7 @@ TEST(stream_slices_hold_one_callback) {
         CHECK_LE(sliced.callbacks, before + 1);
     }
     for (int i = 0; i < 4; i++)
-        close(peers[i]);
+        os_close(peers[i]);
     net_close(&net);
 }
 
@@ -2216,7 +2216,7 @@ TEST(stream_echo_costs_three_calls) {
         char bytes[sizeof(rally.far_bytes)];
         net_open(&net);
         memset(&rally, 0, sizeof(rally));
-        int peer = net_half(&net, &rally.far_end);
+        evl_os_sock_t peer = net_half(&net, &rally.far_end);
         rally.far_end.data = &rally;
         CHECK_EQ(
             evl_read_start(net_stream(&rally.far_end), lent ? NULL : net_alloc, thrifty_on_read),
@@ -2234,7 +2234,7 @@ TEST(stream_echo_costs_three_calls) {
         CHECK_LE(test_fault_calls("epoll_wait") + test_fault_calls("poll"), ROUNDS - 1);
         CHECK_EQ(test_fault_calls("epoll_ctl"), 0);
         test_fault_clear();
-        close(peer);
+        os_close(peer);
         net_close(&net);
     }
 }

@@ -8,8 +8,8 @@
 
 typedef struct {
     evl_poll_t poll;
-    int fd; /* ours; -1: closed */
-    int peer;
+    evl_os_sock_t fd; /* ours; -1: closed */
+    evl_os_sock_t peer;
     int events;  /* watched for; 0: stopped */
     int open;    /* the handle is the loop's */
     int closing; /* … and on its way out */
@@ -32,7 +32,7 @@ static void buoy_end(buoy_t *buoy) {
     evl_close((evl_handle_t *)&buoy->poll, buoy_on_close);
     buoy->closing = 1;
     buoy->events = 0;
-    close(buoy->fd);
+    os_close(buoy->fd);
     buoy->fd = -1;
 }
 
@@ -75,10 +75,10 @@ static void buoy_on_event(evl_poll_t *poll, int status, int events) {
 
 static void buoy_step(net_t *net, buoy_t *buoy) {
     if (!buoy->open) { /* a new one, which gets numbers that others have had */
-        int fds[2];
+        evl_os_sock_t fds[2];
         if (buoy->peer >= 0)
-            close(buoy->peer);
-        CHECK_EQ(socketpair(AF_UNIX, SOCK_STREAM, 0, fds), 0);
+            os_close(buoy->peer);
+        os_socketpair(fds);
         buoy->fd = fds[0];
         buoy->peer = fds[1];
         CHECK_EQ(evl_poll_init(&net->loop, &buoy->poll, buoy->fd), 0);
@@ -102,7 +102,7 @@ static void buoy_step(net_t *net, buoy_t *buoy) {
         CHECK_EQ(evl_poll_start(&buoy->poll, buoy->events, buoy_on_event), 0);
         break;
     case 5:
-        shutdown(buoy->peer, SHUT_WR);
+        os_shutdown(buoy->peer);
         break;
     default:
         send(buoy->peer, "some bytes", 10, MSG_NOSIGNAL | MSG_DONTWAIT);
@@ -130,7 +130,7 @@ TEST(stress_poll_storm) {
             if (buoys[i].open && !buoys[i].closing)
                 buoy_end(&buoys[i]);
             if (buoys[i].peer >= 0)
-                close(buoys[i].peer);
+                os_close(buoys[i].peer);
         }
         CHECK_GT(calls, 100);
         CHECK_EQ(evl_run(&net.loop, EVL_RUN_DEFAULT), 0);
@@ -376,13 +376,13 @@ static void storm_clear(void) {
 }
 
 static void storm_pair(net_t *net, end_t *a, end_t *b, int tcp) {
-    int fds[2];
+    evl_os_sock_t fds[2];
     memset(a, 0, sizeof(*a));
     memset(b, 0, sizeof(*b));
     if (tcp)
         net_raw_pair(fds);
     else
-        CHECK_EQ(socketpair(AF_UNIX, SOCK_STREAM, 0, fds), 0);
+        os_socketpair(fds);
     a->other = b;
     b->other = a;
     CHECK_EQ(evl_tcp_init(&net->loop, &a->tcp), 0);
@@ -536,7 +536,7 @@ TEST(stress_clients_come_and_go) {
     CHECK_EQ(evl_listen_limit(net_stream(&inn->server), 40), 0);
     for (int step = 0; step < (test_slow() ? 600 : 4000); step++) {
         caller_t *caller = &callers[net_random(&seed, CALLERS)];
-        int guest = (int)net_random(&seed, 64);
+        evl_os_sock_t guest = (int)net_random(&seed, 64);
         if (caller->state == 0) {
             caller->state = 1;
             caller->connect.data = &inn->connected;
@@ -566,7 +566,7 @@ TEST(stress_clients_come_and_go) {
 /* ---- Two loops in two threads ---------------------------------------------------------------- */
 
 typedef struct {
-    int fd;
+    evl_os_sock_t fd;
     size_t total;
     net_sink_t sink;
 } party_t;
@@ -609,8 +609,8 @@ TEST(stress_two_loops) {
     net_bytes(0);
     for (int round = 0; round < 10; round++) {
         party_t parties[2];
-        pthread_t threads[2];
-        int fds[2];
+        os_thread_t threads[2];
+        evl_os_sock_t fds[2];
         memset(parties, 0, sizeof(parties));
         net_raw_pair(fds);
         for (int i = 0; i < 2; i++) {
@@ -639,7 +639,7 @@ typedef struct {
     evl_shutdown_t client_shut, guest_shut;
     evl_pump_t pump;
     evl_tcp_t relay; /* the guest's bytes go through it, and from its peer to nowhere */
-    int relay_peer;
+    evl_os_sock_t relay_peer;
     size_t echoed;
     int open; /* the loop is */
     int error;
@@ -752,7 +752,7 @@ static int session_start(session_t *session) {
 /* The relay's raw peer sends back what it gets, and that is written to the guest. */
 static void session_relay(session_t *session) {
     char bytes[2 * SESSION_BYTES];
-    ssize_t count = recv(session->relay_peer, bytes, sizeof(bytes), MSG_DONTWAIT);
+    ssize_t count = os_recv_now(session->relay_peer, bytes, sizeof(bytes));
     if (count <= 0)
         return;
     for (ssize_t done = 0; done < count && session->error == 0;) {
@@ -766,12 +766,12 @@ static void session_relay(session_t *session) {
 }
 
 static void session_run(session_t *session) {
-    int fds[2];
+    evl_os_sock_t fds[2];
     memset(session, 0, sizeof(*session));
     session->relay_peer = -1;
     session->connect.data = session->write.data = session;
     session->client_shut.data = session->guest_shut.data = session->pump.data = session;
-    CHECK_EQ(socketpair(AF_UNIX, SOCK_STREAM, 0, fds), 0);
+    os_socketpair(fds);
     session->relay_peer = fds[1];
     int err = session_start(session);
     if (session->open && err == 0) {
@@ -780,7 +780,7 @@ static void session_run(session_t *session) {
             err = evl_tcp_open(&session->relay, fds[0]);
     }
     if (err != 0 || !session->open)
-        close(fds[0]);
+        os_close(fds[0]);
     session_fail(session, err);
     *net_waiting() = "a session with a fault to end\n";
     while (!session->done && session->error == 0) {
@@ -794,10 +794,10 @@ static void session_run(session_t *session) {
         net_finish(&session->loop);
         CHECK_EQ(evl_loop_close(&session->loop), 0);
     }
-    close(session->relay_peer);
+    os_close(session->relay_peer);
 }
 
-static void session_check(const session_t *session, int fds, long blocks) {
+static void session_check(const session_t *session, evl_os_sock_t fds, long blocks) {
     CHECK(session->done || session->error < 0);
     CHECK_EQ(test_open_fds(), fds);
     CHECK_EQ(test_alloc_live(), blocks);
@@ -813,7 +813,7 @@ static void session_healthy(void) {
 }
 
 TEST(stress_session_without_faults) {
-    int fds = test_open_fds();
+    evl_os_sock_t fds = test_open_fds();
     net_watch();
     session_healthy();
     CHECK_EQ(test_open_fds(), fds);
@@ -822,7 +822,7 @@ TEST(stress_session_without_faults) {
 /* The Nth allocation fails, alone or with all that follow, also during the teardown. */
 TEST(stress_session_without_memory) {
     session_t *session = (session_t *)malloc(sizeof(*session));
-    int fds = test_open_fds();
+    evl_os_sock_t fds = test_open_fds();
     long blocks = test_alloc_live();
     net_watch();
     size_t before = test_alloc_calls();
@@ -865,7 +865,7 @@ static const failure_t failures[] = {
 
 TEST(stress_session_with_failing_calls) {
     session_t *session = (session_t *)malloc(sizeof(*session));
-    int fds = test_open_fds();
+    evl_os_sock_t fds = test_open_fds();
     long blocks = test_alloc_live();
     long kinds = 0;
     net_watch();

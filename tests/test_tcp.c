@@ -43,12 +43,12 @@ static void on_connection_never(evl_stream_t *server, int status) {
 
 static int has_ipv6(void) {
     struct sockaddr_in6 addr;
-    int fd = socket(AF_INET6, SOCK_STREAM, 0);
+    evl_os_sock_t fd = socket(AF_INET6, SOCK_STREAM, 0);
     if (fd < 0)
         return 0;
     CHECK_EQ(evl_ip6_addr("::1", 0, &addr), 0);
     int found = bind(fd, net_sa6(&addr), sizeof(addr)) == 0;
-    close(fd);
+    os_close(fd);
     return found;
 }
 
@@ -218,7 +218,7 @@ TEST(tcp_bind_in_use_is_deferred) {
     int length = sizeof(struct sockaddr_storage);
     struct sockaddr_storage name;
     net_open(&net);
-    int owner = net_raw_listen(1, &port);
+    evl_os_sock_t owner = net_raw_listen(1, &port);
     struct sockaddr_in addr = net_addr(port);
     CHECK_EQ(evl_tcp_init(&net.loop, &tcp), 0);
     CHECK_EQ(evl_tcp_bind(&tcp, net_sa(&addr), 0), 0);
@@ -232,7 +232,7 @@ TEST(tcp_bind_in_use_is_deferred) {
     CHECK_EQ(dial_start(&dial, &caller, net_sa(&addr)), 0);
     NET_UNTIL(&net.loop, dial.calls == 1);
     CHECK_EQ(dial.status, EVL_EADDRINUSE);
-    close(owner);
+    os_close(owner);
     net_close(&net);
     CHECK_EQ(dial.calls, 1);
 }
@@ -260,7 +260,7 @@ TEST(tcp_listen_without_a_callback) {
     net_t net;
     evl_tcp_t server;
     evl_tcp_t guests[3];
-    int clients[3];
+    evl_os_sock_t clients[3];
     net_open(&net);
     int port = net_listen(&net, &server, 4, NULL);
     for (int i = 0; i < 3; i++)
@@ -278,7 +278,7 @@ TEST(tcp_listen_without_a_callback) {
     CHECK_EQ(test_fault_hits("accept"), 3);
     test_fault_clear();
     for (int i = 0; i < 3; i++)
-        close(clients[i]);
+        os_close(clients[i]);
     net_close(&net);
 }
 
@@ -290,9 +290,9 @@ TEST(tcp_listen_again_replaces_the_callback) {
     int port = net_listen(&net, &server, 4, on_connection_never);
     server.data = hall;
     CHECK_EQ(evl_listen(net_stream(&server), 8, net_on_connection), 0);
-    int client = net_raw_connect(port);
+    evl_os_sock_t client = net_raw_connect(port);
     NET_UNTIL(&net.loop, hall->count == 1);
-    close(client);
+    os_close(client);
     net_close(&net);
     free(hall);
 }
@@ -301,10 +301,10 @@ TEST(tcp_listen_on_a_connection) {
     net_t net;
     evl_tcp_t tcp;
     net_open(&net);
-    int peer = net_half(&net, &tcp);
+    evl_os_sock_t peer = net_half(&net, &tcp);
     CHECK_LT(evl_listen(net_stream(&tcp), 1, on_connection_never), 0);
     CHECK_EQ(evl_is_writable(net_stream(&tcp)), 1);
-    close(peer);
+    os_close(peer);
     net_close(&net);
 }
 
@@ -386,7 +386,7 @@ TEST(tcp_reuseport_shares_a_port) {
     net_hall_t *left = (net_hall_t *)calloc(1, sizeof(*left));
     net_hall_t *right = (net_hall_t *)calloc(1, sizeof(*right));
     evl_tcp_t first, second, plain;
-    int clients[CLIENTS];
+    evl_os_sock_t clients[CLIENTS];
     struct sockaddr_in addr = net_addr(0);
     net_open(&net);
     CHECK_EQ(evl_tcp_init(&net.loop, &first), 0);
@@ -416,7 +416,7 @@ TEST(tcp_reuseport_shares_a_port) {
     CHECK_GT(left->count, 0);
     CHECK_GT(right->count, 0);
     for (int i = 0; i < CLIENTS; i++)
-        close(clients[i]);
+        os_close(clients[i]);
     net_close(&net);
     free(left);
     free(right);
@@ -436,14 +436,14 @@ TEST(tcp_names) {
     evl_close(net_handle(&tcp), NULL);
     evl_run(&net.loop, EVL_RUN_DEFAULT);
 
-    int peer = net_half(&net, &tcp);
+    evl_os_sock_t peer = net_half(&net, &tcp);
     CHECK_EQ(evl_tcp_getsockname(&tcp, (struct sockaddr *)&own, &length), 0);
     CHECK_EQ(length, sizeof(own));
     CHECK_EQ(ntohs(own.sin_port), net_raw_port(net_fileno(&tcp)));
     CHECK_EQ(evl_tcp_getpeername(&tcp, (struct sockaddr *)&peer_name, &length), 0);
     CHECK_EQ(length, sizeof(peer_name));
     CHECK_EQ(ntohs(peer_name.sin_port), net_raw_port(peer));
-    close(peer);
+    os_close(peer);
     net_close(&net);
 }
 
@@ -456,7 +456,7 @@ TEST(tcp_names_into_little_room) {
     } name;
     int length = 4;
     net_open(&net);
-    int peer = net_half(&net, &tcp);
+    evl_os_sock_t peer = net_half(&net, &tcp);
     memset(name.bytes, 0xA5, sizeof(name.bytes));
     CHECK_EQ(evl_tcp_getsockname(&tcp, &name.addr, &length), 0);
     CHECK_EQ(length, sizeof(struct sockaddr_in));
@@ -474,7 +474,7 @@ TEST(tcp_names_into_little_room) {
     length = sizeof(name);
     CHECK_EQ(evl_tcp_init_ex(&net.loop, &idle, AF_INET), 0);
     CHECK_EQ(evl_tcp_getpeername(&idle, &name.addr, &length), EVL_ENOTCONN);
-    close(peer);
+    os_close(peer);
     net_close(&net);
 }
 
@@ -519,7 +519,7 @@ TEST(tcp_connect_keeps_the_loop_alive) {
     dial_t dial;
     int port;
     net_open(&net);
-    int listener = net_raw_listen(1, &port);
+    evl_os_sock_t listener = net_raw_listen(1, &port);
     struct sockaddr_in addr = net_addr(port);
     CHECK_EQ(evl_tcp_init(&net.loop, &client), 0);
     evl_unref(net_handle(&client));
@@ -527,7 +527,7 @@ TEST(tcp_connect_keeps_the_loop_alive) {
     CHECK_EQ(evl_run(&net.loop, EVL_RUN_DEFAULT), 0);
     CHECK_EQ(dial.calls, 1);
     CHECK_EQ(dial.status, 0);
-    close(listener);
+    os_close(listener);
     net_close(&net);
 }
 
@@ -537,14 +537,14 @@ TEST(tcp_connect_refused) {
     dial_t dial;
     int port;
     net_open(&net);
-    int bound = net_raw_bound(&port);
+    evl_os_sock_t bound = net_raw_bound(&port);
     struct sockaddr_in addr = net_addr(port);
     CHECK_EQ(evl_tcp_init(&net.loop, &client), 0);
     CHECK_EQ(dial_start(&dial, &client, net_sa(&addr)), 0);
     CHECK_EQ(evl_run(&net.loop, EVL_RUN_DEFAULT), 0);
     CHECK_EQ(dial.calls, 1);
     CHECK_EQ(dial.status, EVL_ECONNREFUSED);
-    close(bound);
+    os_close(bound);
     net_close(&net);
     CHECK_EQ(dial.calls, 1);
 }
@@ -573,7 +573,7 @@ TEST(tcp_connect_fails_at_once) {
     dial_t dial;
     int port;
     net_open(&net);
-    int listener = net_raw_listen(1, &port);
+    evl_os_sock_t listener = net_raw_listen(1, &port);
     struct sockaddr_in addr = net_addr(port);
     CHECK_EQ(evl_tcp_init(&net.loop, &client), 0);
     test_fault_set("socket", 1, 1, ENFILE);
@@ -588,7 +588,7 @@ TEST(tcp_connect_fails_at_once) {
     CHECK_EQ(evl_run(&net.loop, EVL_RUN_DEFAULT), 0);
     CHECK_EQ(dial.calls, 1);
     CHECK_EQ(dial.status, 0);
-    close(listener);
+    os_close(listener);
     net_close(&net);
 }
 
@@ -612,14 +612,14 @@ TEST(tcp_connect_twice) {
     evl_connect_t other;
     int port;
     net_open(&net);
-    int listener = net_raw_listen(1, &port);
+    evl_os_sock_t listener = net_raw_listen(1, &port);
     struct sockaddr_in addr = net_addr(port);
     CHECK_EQ(evl_tcp_init(&net.loop, &client), 0);
     CHECK_EQ(dial_start(&dial, &client, net_sa(&addr)), 0);
     CHECK_EQ(evl_tcp_connect(&other, &client, net_sa(&addr), on_connect_never), EVL_EALREADY);
     NET_UNTIL(&net.loop, dial.calls == 1);
     CHECK_EQ(dial.status, 0);
-    close(listener);
+    os_close(listener);
     net_close(&net);
 }
 
@@ -664,7 +664,7 @@ TEST(tcp_write_and_shutdown_while_connecting) {
     int written = 0, shut_done = 0, port;
     size_t got = 0, offset = 0;
     net_open(&net);
-    int listener = net_raw_listen(1, &port);
+    evl_os_sock_t listener = net_raw_listen(1, &port);
     struct sockaddr_in addr = net_addr(port);
     CHECK_EQ(evl_tcp_init(&net.loop, &client), 0);
     CHECK_EQ(dial_start(&dial, &client, net_sa(&addr)), 0);
@@ -686,11 +686,11 @@ TEST(tcp_write_and_shutdown_while_connecting) {
     CHECK_EQ(dial.status, 0);
     CHECK_EQ(written, 5);
     CHECK_EQ(client.write_queue_size, 0);
-    int peer = net_raw_accept(listener);
+    evl_os_sock_t peer = net_raw_accept(listener);
     CHECK_EQ(net_raw_drain(peer, &got), -1);
     CHECK_EQ(got, offset);
-    close(peer);
-    close(listener);
+    os_close(peer);
+    os_close(listener);
     net_close(&net);
 }
 
@@ -703,7 +703,7 @@ TEST(tcp_shutdown_while_connecting) {
     int shut_done = 0, port;
     size_t got = 0;
     net_open(&net);
-    int listener = net_raw_listen(1, &port);
+    evl_os_sock_t listener = net_raw_listen(1, &port);
     struct sockaddr_in addr = net_addr(port);
     CHECK_EQ(evl_tcp_init(&net.loop, &client), 0);
     CHECK_EQ(dial_start(&dial, &client, net_sa(&addr)), 0);
@@ -713,10 +713,10 @@ TEST(tcp_shutdown_while_connecting) {
     NET_UNTIL(&net.loop, dial.calls == 1);
     CHECK_EQ(dial.status, 0);
     NET_UNTIL(&net.loop, shut_done);
-    int peer = net_raw_accept(listener);
+    evl_os_sock_t peer = net_raw_accept(listener);
     CHECK_EQ(net_raw_drain(peer, &got), -1);
-    close(peer);
-    close(listener);
+    os_close(peer);
+    os_close(listener);
     net_close(&net);
 }
 
@@ -781,14 +781,14 @@ TEST(tcp_connect_refused_cancels_writes) {
     fate_t fate;
     int port;
     net_open(&net);
-    int bound = net_raw_bound(&port);
+    evl_os_sock_t bound = net_raw_bound(&port);
     fate_start(&fate, &net, port);
     fate.connect_status = EVL_ECONNREFUSED;
     fate.write_status = EVL_ECANCELED;
     CHECK_EQ(evl_run(&net.loop, EVL_RUN_DEFAULT), 0);
     CHECK_STR(fate.log.text, "c012");
     CHECK_EQ(fate.tcp.write_queue_size, 0);
-    close(bound);
+    os_close(bound);
     net_close(&net);
     CHECK_STR(fate.log.text, "c012");
 }
@@ -798,7 +798,7 @@ TEST(tcp_close_while_connecting) {
     fate_t fate;
     int port;
     net_open(&net);
-    int listener = net_raw_listen(1, &port);
+    evl_os_sock_t listener = net_raw_listen(1, &port);
     fate_start(&fate, &net, port);
     CHECK_EQ(evl_shutdown(&fate.shut, net_stream(&fate.tcp), fate_on_shutdown), 0);
     fate.connect_status = EVL_ECANCELED;
@@ -807,7 +807,7 @@ TEST(tcp_close_while_connecting) {
     CHECK_EQ(fate.log.length, 0);
     CHECK_EQ(evl_run(&net.loop, EVL_RUN_DEFAULT), 0);
     CHECK_STR(fate.log.text, "c012sX");
-    close(listener);
+    os_close(listener);
     net_close(&net);
 }
 
@@ -816,13 +816,13 @@ TEST(tcp_close_in_connect_callback) {
     fate_t fate;
     int port;
     net_open(&net);
-    int listener = net_raw_listen(1, &port);
+    evl_os_sock_t listener = net_raw_listen(1, &port);
     fate_start(&fate, &net, port);
     fate.close_in_connect = 1;
     fate.write_status = EVL_ECANCELED;
     CHECK_EQ(evl_run(&net.loop, EVL_RUN_DEFAULT), 0);
     CHECK_STR(fate.log.text, "c012X");
-    close(listener);
+    os_close(listener);
     net_close(&net);
 }
 
@@ -831,14 +831,14 @@ TEST(tcp_close_in_failed_connect_callback) {
     fate_t fate;
     int port;
     net_open(&net);
-    int bound = net_raw_bound(&port);
+    evl_os_sock_t bound = net_raw_bound(&port);
     fate_start(&fate, &net, port);
     fate.close_in_connect = 1;
     fate.connect_status = EVL_ECONNREFUSED;
     fate.write_status = EVL_ECANCELED;
     CHECK_EQ(evl_run(&net.loop, EVL_RUN_DEFAULT), 0);
     CHECK_STR(fate.log.text, "c012X");
-    close(bound);
+    os_close(bound);
     net_close(&net);
 }
 
@@ -868,7 +868,7 @@ TEST(tcp_open_socketpair_end) {
     CHECK_EQ(evl_try_write(net_stream(&tcp), &buf, 1), sizeof(bytes));
     net_raw_read(fds[1], bytes, sizeof(bytes));
     net_check(bytes, 0, sizeof(bytes));
-    close(fds[1]);
+    os_close(fds[1]);
     NET_UNTIL(&net.loop, sink.ends == 1);
     CHECK_EQ(sink.end, EVL_EOF);
     net_close(&net);
@@ -886,13 +886,13 @@ TEST(tcp_open_bad_descriptors) {
     CHECK_EQ(evl_tcp_open(&tcp, 1000), EVL_EBADF);
     CHECK_EQ(evl_tcp_open(&tcp, pipes[0]), EVL_ENOTSOCK);
     CHECK_EQ(fcntl(pipes[0], F_GETFL) & O_NONBLOCK, 0); /* nothing has changed */
-    close(pipes[0]);
-    close(pipes[1]);
+    os_close(pipes[0]);
+    os_close(pipes[1]);
     /* After all that the handle still takes a good one. */
-    int fds[2];
+    evl_os_sock_t fds[2];
     net_raw_pair(fds);
     CHECK_EQ(evl_tcp_open(&tcp, fds[0]), 0);
-    close(fds[1]);
+    os_close(fds[1]);
     net_close(&net);
 }
 
@@ -900,10 +900,10 @@ TEST(tcp_open_twice) {
     net_t net;
     evl_tcp_t tcp, other;
     net_sink_t sink;
-    int fds[2];
+    evl_os_sock_t fds[2];
     net_open(&net);
     memset(&sink, 0, sizeof(sink));
-    int peer = net_half(&net, &tcp);
+    evl_os_sock_t peer = net_half(&net, &tcp);
     net_raw_pair(fds);
     CHECK_EQ(evl_tcp_open(&tcp, fds[0]), EVL_EBUSY);
     tcp.data = &sink;
@@ -914,8 +914,8 @@ TEST(tcp_open_twice) {
     CHECK_EQ(evl_tcp_open(&other, fds[0]), 0);
     net_raw_write(peer, net_bytes(0), 10);
     NET_UNTIL(&net.loop, sink.bytes == 10);
-    close(fds[1]);
-    close(peer);
+    os_close(fds[1]);
+    os_close(peer);
     net_close(&net);
 }
 
@@ -925,16 +925,16 @@ TEST(tcp_open_listening_socket) {
     evl_tcp_t server;
     int port;
     net_open(&net);
-    int listener = net_raw_listen(4, &port);
+    evl_os_sock_t listener = net_raw_listen(4, &port);
     CHECK_EQ(evl_tcp_init(&net.loop, &server), 0);
     CHECK_EQ(evl_tcp_open(&server, listener), 0);
     server.data = hall;
     CHECK_EQ(evl_listen(net_stream(&server), 4, net_on_connection), 0);
-    int client = net_raw_connect(port);
+    evl_os_sock_t client = net_raw_connect(port);
     NET_UNTIL(&net.loop, hall->count == 1);
     net_check_cloexec(net_fileno(&hall->guests[0]));
     net_check_nonblock(net_fileno(&hall->guests[0]));
-    close(client);
+    os_close(client);
     net_close(&net);
     free(hall);
 }
@@ -948,8 +948,8 @@ TEST(tcp_open_then_connect) {
     int port;
     net_open(&net);
     memset(&sink, 0, sizeof(sink));
-    int listener = net_raw_listen(4, &port);
-    int fd = net_raw_socket();
+    evl_os_sock_t listener = net_raw_listen(4, &port);
+    evl_os_sock_t fd = net_raw_socket();
     struct sockaddr_in addr = net_addr(port);
     CHECK_EQ(evl_tcp_init(&net.loop, &tcp), 0);
     CHECK_EQ(evl_tcp_open(&tcp, fd), 0);
@@ -957,13 +957,13 @@ TEST(tcp_open_then_connect) {
     NET_UNTIL(&net.loop, dial.calls == 1);
     CHECK_EQ(dial.status, 0);
     CHECK_EQ(net_fileno(&tcp), fd);
-    int peer = net_raw_accept(listener);
+    evl_os_sock_t peer = net_raw_accept(listener);
     net_raw_write(peer, net_bytes(0), 10);
     tcp.data = &sink;
     CHECK_EQ(evl_read_start(net_stream(&tcp), NULL, net_on_read), 0);
     NET_UNTIL(&net.loop, sink.bytes == 10);
-    close(peer);
-    close(listener);
+    os_close(peer);
+    os_close(listener);
     net_close(&net);
 }
 
@@ -975,15 +975,15 @@ TEST(tcp_nodelay) {
     dial_t dial;
     int port;
     net_open(&net);
-    int peer = net_half(&net, &tcp);
+    evl_os_sock_t peer = net_half(&net, &tcp);
     CHECK_EQ(net_raw_option(net_fileno(&tcp), IPPROTO_TCP, TCP_NODELAY), 0);
     CHECK_EQ(evl_tcp_nodelay(&tcp, 1), 0);
     CHECK_NE(net_raw_option(net_fileno(&tcp), IPPROTO_TCP, TCP_NODELAY), 0);
     CHECK_EQ(evl_tcp_nodelay(&tcp, 0), 0);
     CHECK_EQ(net_raw_option(net_fileno(&tcp), IPPROTO_TCP, TCP_NODELAY), 0);
-    close(peer);
+    os_close(peer);
 
-    int listener = net_raw_listen(1, &port);
+    evl_os_sock_t listener = net_raw_listen(1, &port);
     struct sockaddr_in addr = net_addr(port);
     CHECK_EQ(evl_tcp_init(&net.loop, &early), 0);
     CHECK_EQ(evl_tcp_nodelay(&early, 1), 0);
@@ -992,12 +992,12 @@ TEST(tcp_nodelay) {
     CHECK_NE(net_raw_option(net_fileno(&early), IPPROTO_TCP, TCP_NODELAY), 0);
     CHECK_NE(net_raw_option(net_fileno(&early), SOL_SOCKET, SO_KEEPALIVE), 0);
     NET_UNTIL(&net.loop, dial.calls == 1);
-    close(listener);
+    os_close(listener);
     net_close(&net);
 }
 
 static void check_keepalive(const evl_tcp_t *tcp, int idle, int intvl, int cnt) {
-    int fd = net_fileno(tcp);
+    evl_os_sock_t fd = net_fileno(tcp);
     CHECK_NE(net_raw_option(fd, SOL_SOCKET, SO_KEEPALIVE), 0);
     CHECK_EQ(net_raw_option(fd, IPPROTO_TCP, TCP_KEEPIDLE), idle);
     CHECK_EQ(net_raw_option(fd, IPPROTO_TCP, TCP_KEEPINTVL), intvl);
@@ -1008,7 +1008,7 @@ TEST(tcp_keepalive) {
     net_t net;
     evl_tcp_t tcp;
     net_open(&net);
-    int peer = net_half(&net, &tcp);
+    evl_os_sock_t peer = net_half(&net, &tcp);
     CHECK_EQ(net_raw_option(net_fileno(&tcp), SOL_SOCKET, SO_KEEPALIVE), 0);
     CHECK_EQ(evl_tcp_keepalive_ex(&tcp, 1, 120, 7, 5), 0);
     check_keepalive(&tcp, 120, 7, 5);
@@ -1020,7 +1020,7 @@ TEST(tcp_keepalive) {
     CHECK_EQ(evl_tcp_keepalive(&tcp, 1, 0), EVL_EINVAL);
     CHECK_EQ(evl_tcp_keepalive(&tcp, 0, 0), 0);
     CHECK_EQ(net_raw_option(net_fileno(&tcp), SOL_SOCKET, SO_KEEPALIVE), 0);
-    close(peer);
+    os_close(peer);
     net_close(&net);
 }
 
@@ -1028,7 +1028,7 @@ TEST(tcp_keepalive) {
 TEST(tcp_options_before_the_socket) {
     net_t net;
     evl_tcp_t opened, bound, undone;
-    int fds[2], other[2];
+    evl_os_sock_t fds[2], other[2];
     struct sockaddr_in addr = net_addr(0);
     net_open(&net);
     net_raw_pair(fds);
@@ -1053,8 +1053,8 @@ TEST(tcp_options_before_the_socket) {
     CHECK_EQ(evl_tcp_open(&undone, other[0]), 0);
     CHECK_EQ(net_raw_option(other[0], IPPROTO_TCP, TCP_NODELAY), 0);
     CHECK_EQ(net_raw_option(other[0], SOL_SOCKET, SO_KEEPALIVE), 0);
-    close(fds[1]);
-    close(other[1]);
+    os_close(fds[1]);
+    os_close(other[1]);
     net_close(&net);
 }
 
@@ -1075,11 +1075,11 @@ TEST(tcp_options_before_accept) {
     int port = net_listen(&net, &server, 1, on_connection_with_options);
     server.data = &guest;
     guest.data = NULL;
-    int client = net_raw_connect(port);
+    evl_os_sock_t client = net_raw_connect(port);
     NET_UNTIL(&net.loop, guest.data == &guest);
     CHECK_NE(net_raw_option(net_fileno(&guest), IPPROTO_TCP, TCP_NODELAY), 0);
     check_keepalive(&guest, 60, 1, 10);
-    close(client);
+    os_close(client);
     net_close(&net);
 }
 
@@ -1099,7 +1099,7 @@ TEST(tcp_buffer_sizes) {
     evl_timer_t timer;
     int value = 0;
     net_open(&net);
-    int peer = net_half(&net, &tcp);
+    evl_os_sock_t peer = net_half(&net, &tcp);
     CHECK_EQ(evl_send_buffer_size(net_handle(&tcp), &value), 0);
     CHECK_EQ(value, net_raw_option(net_fileno(&tcp), SOL_SOCKET, SO_SNDBUF));
     CHECK_GT(value, 0);
@@ -1126,7 +1126,7 @@ TEST(tcp_buffer_sizes) {
     CHECK_EQ(evl_tcp_init(&net.loop, &none), 0);
     CHECK_EQ(evl_send_buffer_size(net_handle(&none), &value), EVL_EBADF);
     CHECK_EQ(evl_recv_buffer_size(net_handle(&none), &value), EVL_EBADF);
-    close(peer);
+    os_close(peer);
     net_close(&net);
 }
 
@@ -1135,7 +1135,7 @@ TEST(tcp_fileno) {
     evl_tcp_t tcp, none;
     evl_timer_t timer;
     evl_os_fd_t fd = -7;
-    int fds[2];
+    evl_os_sock_t fds[2];
     net_open(&net);
     net_raw_pair(fds);
     CHECK_EQ(evl_tcp_init(&net.loop, &tcp), 0);
@@ -1148,7 +1148,7 @@ TEST(tcp_fileno) {
     CHECK_EQ(evl_fileno((evl_handle_t *)&timer, &fd), EVL_EINVAL);
     evl_close(net_handle(&tcp), NULL);
     CHECK_EQ(evl_fileno(net_handle(&tcp), &fd), EVL_EBADF);
-    close(fds[1]);
+    os_close(fds[1]);
     net_close(&net);
 }
 
@@ -1159,7 +1159,7 @@ TEST(tcp_every_descriptor_is_close_on_exec) {
     evl_tcp_t server, client;
     dial_t dial;
     unsigned char before[256];
-    for (int fd = 0; fd < 256; fd++)
+    for (evl_os_sock_t fd = 0; fd < 256; fd++)
         before[fd] = fcntl(fd, F_GETFD) != -1;
     net_open(&net);
     int port = net_listen(&net, &server, 4, net_on_connection);
@@ -1173,7 +1173,7 @@ TEST(tcp_every_descriptor_is_close_on_exec) {
     CHECK_EQ(evl_async_send(&async), 0);
     evl_run(&net.loop, EVL_RUN_NOWAIT);
     int made = 0;
-    for (int fd = 0; fd < 256; fd++)
+    for (evl_os_sock_t fd = 0; fd < 256; fd++)
         if (!before[fd] && fcntl(fd, F_GETFD) != -1) {
             net_check_cloexec(fd);
             made++;
@@ -1202,8 +1202,8 @@ TEST(tcp_socketpair_flags) {
         net_raw_write(fds[1], "y", 1);
         net_raw_read(fds[0], &byte, 1);
         CHECK_EQ(byte, 'y');
-        close(fds[0]);
-        close(fds[1]);
+        os_close(fds[0]);
+        os_close(fds[1]);
     }
     int fds_before = test_open_fds();
     CHECK_LT(evl_socketpair(12345, 0, fds, 0, 0), 0);
@@ -1226,8 +1226,8 @@ TEST(tcp_pipe_flags) {
         CHECK_EQ(write(fds[1], "x", 1), 1);
         net_raw_read(fds[0], &byte, 1);
         CHECK_EQ(byte, 'x');
-        close(fds[0]);
-        close(fds[1]);
+        os_close(fds[0]);
+        os_close(fds[1]);
     }
 }
 
@@ -1251,7 +1251,7 @@ TEST(tcp_accept_later) {
     net_hall_t *hall = (net_hall_t *)calloc(1, sizeof(*hall));
     net_sink_t sink;
     evl_tcp_t server;
-    int clients[3];
+    evl_os_sock_t clients[3];
     net_open(&net);
     memset(&sink, 0, sizeof(sink));
     int port = net_listen(&net, &server, 4, net_on_connection);
@@ -1279,7 +1279,7 @@ TEST(tcp_accept_later) {
     CHECK_EQ(evl_read_start(net_stream(&hall->guests[0]), NULL, net_on_read), 0);
     NET_UNTIL(&net.loop, sink.bytes == 300);
     for (size_t i = 0; i < NET_COUNT(clients); i++)
-        close(clients[i]);
+        os_close(clients[i]);
     net_close(&net);
     free(hall);
 }
@@ -1295,9 +1295,9 @@ TEST(tcp_accept_into_the_wrong_handle) {
     int port = net_listen(&net, &server, 4, net_on_connection);
     server.data = hall;
     hall->no_fetch = 1;
-    int client = net_raw_connect(port);
+    evl_os_sock_t client = net_raw_connect(port);
     NET_UNTIL(&net.loop, hall->calls == 1);
-    int peer = net_half(&net, &busy);
+    evl_os_sock_t peer = net_half(&net, &busy);
     CHECK_EQ(evl_accept(net_stream(&server), net_stream(&busy)), EVL_EBUSY);
     CHECK_EQ(evl_timer_init(&net.loop, &timer), 0);
     CHECK_EQ(evl_accept(net_stream(&server), (evl_stream_t *)&timer), EVL_EINVAL);
@@ -1310,8 +1310,8 @@ TEST(tcp_accept_into_the_wrong_handle) {
     net_admit(hall, net_stream(&server));
     net_raw_write(client, "x", 1);
     net_raw_await(net_fileno(&hall->guests[0]));
-    close(peer);
-    close(client);
+    os_close(peer);
+    os_close(client);
     net_close(&net);
     free(hall);
 }
@@ -1321,7 +1321,7 @@ TEST(tcp_accept_200_at_once) {
     net_t net;
     net_hall_t *hall = (net_hall_t *)calloc(1, sizeof(*hall));
     evl_tcp_t server;
-    int clients[CLIENTS];
+    evl_os_sock_t clients[CLIENTS];
     net_open(&net);
     int port = net_listen(&net, &server, 256, net_on_connection);
     server.data = hall;
@@ -1330,7 +1330,7 @@ TEST(tcp_accept_200_at_once) {
     NET_UNTIL(&net.loop, hall->count == CLIENTS);
     CHECK_EQ(hall->errors, 0);
     for (int i = 0; i < CLIENTS; i++)
-        close(clients[i]);
+        os_close(clients[i]);
     net_close(&net);
     CHECK_EQ(hall->calls, CLIENTS);
     free(hall);
@@ -1379,7 +1379,7 @@ TEST(tcp_close_server_in_connection_callback) {
     net_t net;
     evl_tcp_t server;
     int calls = 0;
-    int clients[3];
+    evl_os_sock_t clients[3];
     char byte;
     net_open(&net);
     int port = net_listen(&net, &server, 4, on_connection_close_server);
@@ -1391,7 +1391,7 @@ TEST(tcp_close_server_in_connection_callback) {
     for (size_t i = 0; i < NET_COUNT(clients); i++) {
         net_raw_await(clients[i]);
         CHECK_LE(read(clients[i], &byte, 1), 0);
-        close(clients[i]);
+        os_close(clients[i]);
     }
     net_close(&net);
 }
@@ -1407,7 +1407,7 @@ TEST(tcp_close_guest_in_connection_callback) {
     net_t net;
     net_hall_t *hall = (net_hall_t *)calloc(1, sizeof(*hall));
     evl_tcp_t server;
-    int clients[5];
+    evl_os_sock_t clients[5];
     net_open(&net);
     int port = net_listen(&net, &server, 8, on_connection_accept_and_close);
     server.data = hall;
@@ -1418,7 +1418,7 @@ TEST(tcp_close_guest_in_connection_callback) {
         char byte;
         net_raw_await(clients[i]);
         CHECK_EQ(read(clients[i], &byte, 1), 0);
-        close(clients[i]);
+        os_close(clients[i]);
     }
     net_close(&net);
     free(hall);
@@ -1433,13 +1433,13 @@ TEST(tcp_close_server_with_a_kept_connection) {
     int port = net_listen(&net, &server, 4, net_on_connection);
     server.data = hall;
     hall->no_fetch = 1;
-    int client = net_raw_connect(port);
+    evl_os_sock_t client = net_raw_connect(port);
     NET_UNTIL(&net.loop, hall->calls == 1);
     evl_close(net_handle(&server), NULL);
     CHECK_EQ(evl_run(&net.loop, EVL_RUN_DEFAULT), 0);
     net_raw_await(client);
     CHECK_LE(read(client, &byte, 1), 0);
-    close(client);
+    os_close(client);
     net_close(&net);
     free(hall);
 }
@@ -1455,19 +1455,19 @@ TEST(tcp_accept_clients_that_left) {
     for (int i = 0; i < 5; i++)
         net_raw_reset(net_raw_connect(port));
     for (int i = 0; i < 5; i++)
-        close(net_raw_connect(port));
-    int last = net_raw_connect(port);
+        os_close(net_raw_connect(port));
+    evl_os_sock_t last = net_raw_connect(port);
     net_raw_write(last, "x", 1);
     /* The kernel may or may not announce the dead ones; the last must come. */
     char byte = 0;
     while (byte != 'x') {
         CHECK_NE(evl_run(&net.loop, EVL_RUN_ONCE), 0);
         for (int i = 0; i < hall->count; i++)
-            if (recv(net_fileno(&hall->guests[i]), &byte, 1, MSG_DONTWAIT) == 1)
+            if (os_recv_now(net_fileno(&hall->guests[i]), &byte, 1) == 1)
                 break;
     }
     CHECK_EQ(hall->errors, 0);
-    close(last);
+    os_close(last);
     net_close(&net);
     free(hall);
 }
@@ -1508,7 +1508,7 @@ TEST(tcp_close_reset_refused) {
     evl_shutdown_t shut;
     int done = 0;
     net_open(&net);
-    int peer = net_half(&net, &tcp);
+    evl_os_sock_t peer = net_half(&net, &tcp);
     shut.data = &done;
     CHECK_EQ(evl_shutdown(&shut, net_stream(&tcp), on_shutdown_note), 0);
     CHECK_EQ(evl_tcp_close_reset(&tcp, net_flag_close), EVL_EINVAL);
@@ -1517,7 +1517,7 @@ TEST(tcp_close_reset_refused) {
     CHECK_EQ(evl_tcp_init(&net.loop, &none), 0);
     CHECK_EQ(evl_tcp_close_reset(&none, NULL), EVL_EBADF);
     CHECK_EQ(evl_is_closing(net_handle(&none)), 0);
-    close(peer);
+    os_close(peer);
     net_close(&net);
 }
 
@@ -1527,7 +1527,7 @@ TEST(tcp_close_reset_with_queued_writes) {
     fate_t fate;
     net_open(&net);
     memset(&fate, 0, sizeof(fate));
-    int peer = net_half_tight(&net, &fate.tcp);
+    evl_os_sock_t peer = net_half_tight(&net, &fate.tcp);
     fate.tcp.data = &fate;
     fate.write_status = EVL_ECANCELED;
     net_stuff(&fate.tcp);
@@ -1541,7 +1541,7 @@ TEST(tcp_close_reset_with_queued_writes) {
     CHECK_EQ(evl_run(&net.loop, EVL_RUN_DEFAULT), 0);
     CHECK_STR(fate.log.text, "012X");
     free(bytes);
-    close(peer);
+    os_close(peer);
     net_close(&net);
 }
 
@@ -1574,24 +1574,24 @@ TEST(tcp_fork_child_serves_the_listener) {
     net_open(&net);
     int port = net_listen(&net, &server, 8, net_on_connection);
     server.data = hall;
-    int first = net_raw_connect(port); /* so that the registration exists */
+    evl_os_sock_t first = net_raw_connect(port); /* so that the registration exists */
     NET_UNTIL(&net.loop, hall->count == 1);
     evl_close(net_handle(&hall->guests[0]), NULL);
     evl_run(&net.loop, EVL_RUN_NOWAIT);
     hall->count = 0;
-    close(first);
+    os_close(first);
 
     pid_t child = fork();
     CHECK_GE(child, 0);
     if (child == 0)
         _exit(fork_child(&net, hall, 2));
-    int clients[2];
+    evl_os_sock_t clients[2];
     for (size_t i = 0; i < NET_COUNT(clients); i++)
         clients[i] = net_raw_connect(port);
     for (size_t i = 0; i < NET_COUNT(clients); i++) {
         net_raw_read(clients[i], bytes, sizeof(bytes));
         net_check(bytes, 0, sizeof(bytes));
-        close(clients[i]);
+        os_close(clients[i]);
     }
     CHECK_EQ(waitpid(child, &status, 0), child);
     CHECK(WIFEXITED(status));
@@ -1599,9 +1599,9 @@ TEST(tcp_fork_child_serves_the_listener) {
     CHECK_EQ(hall->count, 0);
 
     /* The parent's loop knows nothing of it and serves on. */
-    int client = net_raw_connect(port);
+    evl_os_sock_t client = net_raw_connect(port);
     NET_UNTIL(&net.loop, hall->count == 1);
-    close(client);
+    os_close(client);
     net_close(&net);
     free(hall);
 }
@@ -1614,7 +1614,7 @@ TEST(tcp_fork_child_reads_a_connection) {
     int status = 0;
     net_open(&net);
     memset(&sink, 0, sizeof(sink));
-    int peer = net_half(&net, &tcp);
+    evl_os_sock_t peer = net_half(&net, &tcp);
     tcp.data = &sink;
     CHECK_EQ(evl_read_start(net_stream(&tcp), NULL, net_on_read), 0);
     net_raw_write(peer, net_bytes(0), 100);
@@ -1638,7 +1638,7 @@ TEST(tcp_fork_child_reads_a_connection) {
     CHECK_EQ(WEXITSTATUS(status), 42);
     net_raw_write(peer, net_bytes(100), 50);
     NET_UNTIL(&net.loop, sink.bytes == 150);
-    close(peer);
+    os_close(peer);
     net_close(&net);
 }
 

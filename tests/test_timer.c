@@ -970,6 +970,8 @@ TEST(timer_sleeps_for_less_than_a_millisecond) {
     CHECK_EQ(evl_timer_start_ns(&timer, short_fired, 200000, 0), 0);
     CHECK_EQ(evl_run(&loop, EVL_RUN_DEFAULT), 0);
     CHECK_EQ(short_calls, 50);
+    if (OS_SLEEPS_IN_MS && short_quick == 0)
+        SKIP("this system sleeps for whole milliseconds");
     /* A clock of whole milliseconds would never do it within one. */
     if (!test_slow())
         CHECK_GE(short_quick, 1);
