@@ -29,7 +29,7 @@ EXAMPLES := $(sort $(wildcard examples/*.c))
 # need(command, package): stops with one line when the command is missing.
 need = command -v $(1) >/dev/null || { echo "'$(1)' is missing; install it, for example: apt-get install $(2)" >&2; exit 1; }
 
-.PHONY: help run test tests examples windows test-windows lint format format-check asan tsan valgrind compile coverage test-compilers clean FORCE
+.PHONY: help run test tests examples windows test-windows macos lint format format-check asan tsan valgrind compile coverage test-compilers clean FORCE
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "%-14s %s\n", $$1, $$2 }' Makefile
@@ -40,6 +40,14 @@ run: ## build and run the HTTP server example; ARGS="--listen 127.0.0.1:8080 --r
 
 test: tests ## run the tests; FILTER=text,text SHUFFLE=1|seed JOBS=n REPEAT=n BACKENDS=epoll,poll
 	$(TEST_RUN)
+
+# A kqueue from elsewhere, such as libkqueue on Linux: KQUEUE_CFLAGS=-I… KQUEUE_LIBS=….
+ifdef KQUEUE_LIBS
+VARIANT  = kqueue
+BACKENDS = kqueue
+CFLAGS  += -DEVLOOP_USE_KQUEUE $(KQUEUE_CFLAGS)
+LDFLAGS += $(KQUEUE_LIBS)
+endif
 
 # ---- The test binary ----
 
@@ -85,6 +93,24 @@ $(WINDOWS)/%.exe: examples/%.c evloop.h
 test-windows: windows ## run the tests for Windows under wine; takes the options of `make test`
 	@$(call need,wine,wine)
 	WINEDEBUG=-all wine $(WINDOWS)/tests.exe --backends iocp $(filter-out --backends $(BACKENDS),$(TEST_OPTIONS))
+
+# ---- macOS ----
+
+ZIG   = zig
+MACOS = build/macos
+
+macos: ## link the tests and the examples for macOS on x86_64 and aarch64, into build/macos
+	@$(call need,$(ZIG),zig, or name one by ZIG=path)
+	@for arch in x86_64 aarch64; do \
+	    $(MAKE) --no-print-directory tests $(EXAMPLES:examples/%.c=$(MACOS)-$$arch/%) \
+	        VARIANT=macos-$$arch CC="$(ZIG) cc -target $$arch-macos" MACOS=build/macos || exit 1; \
+	done
+
+$(MACOS)-x86_64/%: examples/%.c evloop.h
+	$(CC) $(LANGUAGE) $(CFLAGS) $(WARNINGS) -o $@ $< $(LDFLAGS)
+
+$(MACOS)-aarch64/%: examples/%.c evloop.h
+	$(CC) $(LANGUAGE) $(CFLAGS) $(WARNINGS) -o $@ $< $(LDFLAGS)
 
 # ---- Checks that need more than a compiler ----
 

@@ -2215,12 +2215,6 @@ EVLI_SPARE size_t evli_bufs_size(const evl_buf_t *bufs, unsigned int nbufs) {
     return size;
 }
 
-/* An address that needs the number of the link it belongs to, and has none: any link must do. */
-EVLI_SPARE int evli_is_link_local(const struct sockaddr *addr) {
-    const struct sockaddr_in6 *addr6 = (const struct sockaddr_in6 *)(const void *)addr;
-    return addr->sa_family == AF_INET6 && IN6_IS_ADDR_LINKLOCAL(&addr6->sin6_addr);
-}
-
 /* ==== [SECTION] POSIX system calls ==== */
 
 #if !defined(EVLOOP_FAULT)
@@ -2653,8 +2647,11 @@ EVLI_SPARE uint32_t evli_sys_link_local_scope(void) {
     if (getifaddrs(&all) != 0)
         return 0;
     for (one = all; one != NULL && scope == 0; one = one->ifa_next)
-        if (one->ifa_addr != NULL && evli_is_link_local(one->ifa_addr))
-            scope = ((struct sockaddr_in6 *)(void *)one->ifa_addr)->sin6_scope_id;
+        if (one->ifa_addr != NULL && one->ifa_addr->sa_family == AF_INET6) {
+            const struct sockaddr_in6 *addr = (const struct sockaddr_in6 *)(void *)one->ifa_addr;
+            if (IN6_IS_ADDR_LINKLOCAL(&addr->sin6_addr))
+                scope = addr->sin6_scope_id;
+        }
     freeifaddrs(all);
     return scope;
 }
@@ -4508,6 +4505,13 @@ static unsigned evli_kqueue_bits(const struct kevent *event) {
     return bits;
 }
 
+static void evli_kqueue_event(evl_loop_t *loop, const struct kevent *event) {
+    evli_io_t *io = (evli_io_t *)event->udata;
+    if ((event->flags & EV_EOF) && event->fflags != 0 && io->kind == EVLI_IO_STREAM)
+        io->error = -(int)event->fflags;
+    evli_io_event(loop, io, evli_kqueue_bits(event));
+}
+
 static int evli_kqueue_wait(evl_loop_t *loop, uint64_t timeout_ns) {
     evli_kqueue_t *poller = evli_kqueue_of(loop);
     struct timespec ts;
@@ -4528,7 +4532,7 @@ static int evli_kqueue_wait(evl_loop_t *loop, uint64_t timeout_ns) {
             evli_kqueue_woken(poller);
             woken++;
         } else {
-            evli_io_event(loop, (evli_io_t *)event->udata, evli_kqueue_bits(event));
+            evli_kqueue_event(loop, event);
         }
     }
     return n - woken;
@@ -4536,7 +4540,8 @@ static int evli_kqueue_wait(evl_loop_t *loop, uint64_t timeout_ns) {
 
 static void evli_kqueue_wake(evl_loop_t *loop) {
     int saved = errno;
-    evli_kqueue_trigger(evli_kqueue_of(loop));
+    if (!EVLOOP_FAULT("wake"))
+        evli_kqueue_trigger(evli_kqueue_of(loop));
     errno = saved;
 }
 
@@ -4544,12 +4549,18 @@ static int evli_kqueue_fd(const evl_loop_t *loop) {
     return evli_kqueue_of(loop)->kq;
 }
 
-/* A short read says nothing here: urgent data cuts reads short, and is not announced. */
+/* A short read says nothing here: urgent data cuts reads short, and is not announced. What ended the
+ * stream came with the event; libkqueue has taken it from the socket. */
 static int64_t evli_kqueue_recv(evl_loop_t *loop, evli_io_t *io, evl_buf_t *buf, size_t room,
                                 int lent) {
+    int64_t n = evli_sys_recv(io->fd, buf->base, room);
     (void)loop;
     (void)lent;
-    return evli_sys_recv(io->fd, buf->base, room);
+    if (n != 0 || io->error == 0)
+        return n;
+    n = io->error;
+    io->error = 0;
+    return n;
 }
 
 static const evli_backend_t evli_backend_kqueue = {
@@ -7852,10 +7863,11 @@ EVLOOP_API int evl_tcp_bind(evl_tcp_t *tcp, const struct sockaddr *addr, unsigne
 static int evli_tcp_start_connect(evl_tcp_t *tcp, const struct sockaddr *addr, socklen_t len) {
     struct sockaddr_in6 scoped;
     int err;
-    if (evli_is_link_local(addr)) {
-        memcpy(&scoped, addr, sizeof(scoped));
-        if (scoped.sin6_scope_id == 0)
-            scoped.sin6_scope_id = evli_sys_link_local_scope();
+    memset(&scoped, 0, sizeof(scoped));
+    memcpy(&scoped, addr, len);
+    if (scoped.sin6_family == AF_INET6 && IN6_IS_ADDR_LINKLOCAL(&scoped.sin6_addr) &&
+        scoped.sin6_scope_id == 0) { /* it needs the number of its link: any must do */
+        scoped.sin6_scope_id = evli_sys_link_local_scope();
         addr = (const struct sockaddr *)&scoped;
     }
     err = evli_sys_connect(tcp->priv.io.fd, addr, len);

@@ -354,18 +354,6 @@ static inline int net_raw_option(evl_os_sock_t fd, int level, int option) {
     return value;
 }
 
-#if !defined(_WIN32)
-
-static inline void net_check_cloexec(int fd) {
-    CHECK((fcntl(fd, F_GETFD) & FD_CLOEXEC) != 0);
-}
-
-static inline void net_check_nonblock(int fd) {
-    CHECK((fcntl(fd, F_GETFL) & O_NONBLOCK) != 0);
-}
-
-#endif /* !_WIN32 */
-
 /* ---- A loop ---------------------------------------------------------------------------------- */
 
 typedef struct {

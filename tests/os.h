@@ -43,6 +43,9 @@
 /* The library's code for an error: that of the system, or a number of its own. */
 #define OS_CODE(error, number) (-(error))
 
+#define OS_BAD_SOCK   EVL_EBADF  /* what a number that is no descriptor's gets */
+#define OS_PAIR_DGRAM SOCK_DGRAM /* what evl_socketpair makes beside SOCK_STREAM */
+
 typedef pthread_t os_thread_t;
 
 /* stack: its size in bytes; 0: the system's choice. */
@@ -138,9 +141,33 @@ static inline long os_recv(evl_os_sock_t sock, void *bytes, size_t count) {
     return (long)recv(sock, bytes, count, 0);
 }
 
-/* The same without waiting, also for a socket that blocks. */
+/* The same without waiting, for sockets that block. */
+static inline long os_send_now(evl_os_sock_t sock, const void *bytes, size_t count) {
+    return (long)send(sock, bytes, count, MSG_NOSIGNAL | MSG_DONTWAIT);
+}
+
 static inline long os_recv_now(evl_os_sock_t sock, void *bytes, size_t count) {
     return (long)recv(sock, bytes, count, MSG_DONTWAIT);
+}
+
+/* That SIGPIPE is at its default. */
+static inline void os_check_sigpipe(void) {
+    struct sigaction action;
+    CHECK_EQ(sigaction(SIGPIPE, NULL, &action), 0);
+    CHECK(action.sa_handler == SIG_DFL);
+}
+
+static inline int os_is_open(evl_os_sock_t sock) {
+    return fcntl(sock, F_GETFD) != -1;
+}
+
+static inline void os_check_nonblock(evl_os_sock_t sock, int nonblocking) {
+    CHECK_EQ((fcntl(sock, F_GETFL) & O_NONBLOCK) != 0, nonblocking);
+}
+
+/* What makes a poll handle of a socket. */
+static inline int os_poll_init(evl_loop_t *loop, evl_poll_t *poll, evl_os_sock_t sock) {
+    return evl_poll_init(loop, poll, sock);
 }
 
 /* Whether the last of these calls failed only for now. */
@@ -156,6 +183,34 @@ static inline int os_setsockopt(evl_os_sock_t sock, int level, int name, const v
 static inline int os_getsockopt(evl_os_sock_t sock, int level, int name, void *value, size_t size) {
     socklen_t length = (socklen_t)size;
     return getsockopt(sock, level, name, value, &length);
+}
+
+static inline int os_domain(evl_os_sock_t sock) {
+    struct sockaddr_storage name;
+    socklen_t length = sizeof(name);
+    memset(&name, 0, sizeof(name));
+    CHECK_EQ(getsockname(sock, (struct sockaddr *)&name, &length), 0);
+    return name.ss_family;
+}
+
+static inline void os_check_keepalive(evl_os_sock_t sock, int idle, int intvl, int cnt) {
+    int value = 0;
+    CHECK_EQ(os_getsockopt(sock, IPPROTO_TCP, TCP_KEEPIDLE, &value, sizeof(value)), 0);
+    CHECK_EQ(value, idle);
+    CHECK_EQ(os_getsockopt(sock, IPPROTO_TCP, TCP_KEEPINTVL, &value, sizeof(value)), 0);
+    CHECK_EQ(value, intvl);
+    CHECK_EQ(os_getsockopt(sock, IPPROTO_TCP, TCP_KEEPCNT, &value, sizeof(value)), 0);
+    CHECK_EQ(value, cnt);
+}
+
+/* A file as a socket, which it is not. */
+static inline evl_os_sock_t os_file_handle(evl_file file) {
+    return file;
+}
+
+/* Whether the connect that has just failed goes on. */
+static inline int os_in_progress(void) {
+    return errno == EINPROGRESS;
 }
 
 /* Which of these events there are; waits `ms` at most, -1: without end. */
@@ -178,6 +233,9 @@ static inline int os_poll(evl_os_sock_t sock, short events, int ms) {
 #define OS_PROFILER_SIGNAL 0
 
 #define OS_CODE(error, number) (number)
+
+#define OS_BAD_SOCK   EVL_ENOTSOCK
+#define OS_PAIR_DGRAM SOCK_STREAM
 
 typedef HANDLE os_thread_t;
 
@@ -298,16 +356,39 @@ static inline int os_poll(evl_os_sock_t sock, short events, int ms) {
     return item.revents;
 }
 
+static inline long os_send_now(evl_os_sock_t sock, const void *bytes, size_t count) {
+    u_long off = 0;
+    os_nonblock(sock);
+    long sent = os_send(sock, bytes, count);
+    int error = WSAGetLastError();
+    CHECK_EQ(ioctlsocket(sock, (long)FIONBIO, &off), 0);
+    WSASetLastError(error);
+    return sent;
+}
+
+static inline void os_check_sigpipe(void) {}
+
+static inline int os_is_open(evl_os_sock_t sock) {
+    int type;
+    int length = sizeof(type);
+    return getsockopt(sock, SOL_SOCKET, SO_TYPE, (char *)&type, &length) == 0;
+}
+
+static inline void os_check_nonblock(evl_os_sock_t sock, int nonblocking) {
+    (void)sock;
+    (void)nonblocking;
+}
+
+static inline int os_poll_init(evl_loop_t *loop, evl_poll_t *poll, evl_os_sock_t sock) {
+    return evl_poll_init_socket(loop, poll, sock);
+}
+
 static inline long os_recv_now(evl_os_sock_t sock, void *bytes, size_t count) {
     if (os_poll(sock, POLLIN, 0) == 0) {
         WSASetLastError(WSAEWOULDBLOCK);
         return -1;
     }
     return os_recv(sock, bytes, count);
-}
-
-static inline int os_again(void) {
-    return WSAGetLastError() == WSAEWOULDBLOCK;
 }
 
 static inline int os_setsockopt(evl_os_sock_t sock, int level, int name, const void *value,
@@ -318,6 +399,33 @@ static inline int os_setsockopt(evl_os_sock_t sock, int level, int name, const v
 static inline int os_getsockopt(evl_os_sock_t sock, int level, int name, void *value, size_t size) {
     int length = (int)size;
     return getsockopt(sock, level, name, (char *)value, &length);
+}
+
+/* Unbound sockets have no name there. */
+static inline int os_domain(evl_os_sock_t sock) {
+    WSAPROTOCOL_INFOW info;
+    CHECK_EQ(os_getsockopt(sock, SOL_SOCKET, SO_PROTOCOL_INFOW, &info, sizeof(info)), 0);
+    return info.iAddressFamily;
+}
+
+/* Older systems do not tell. */
+static inline void os_check_keepalive(evl_os_sock_t sock, int idle, int intvl, int cnt) {
+    (void)sock;
+    (void)idle;
+    (void)intvl;
+    (void)cnt;
+}
+
+static inline evl_os_sock_t os_file_handle(evl_file file) {
+    return (evl_os_sock_t)_get_osfhandle(file);
+}
+
+static inline int os_in_progress(void) {
+    return WSAGetLastError() == WSAEWOULDBLOCK;
+}
+
+static inline int os_again(void) {
+    return WSAGetLastError() == WSAEWOULDBLOCK;
 }
 
 #endif

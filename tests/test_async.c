@@ -152,7 +152,7 @@ TEST(async_without_callback_only_wakes) {
     CHECK_EQ(evl_async_init(&loop, &async, NULL), 0);
     CHECK_EQ(evl_async_send(&async), 0);
     CHECK_NE(evl_run(&loop, EVL_RUN_ONCE), 0); /* without a wake-up: over the time limit */
-    CHECK_EQ(evl_async_send(&async), 0); /* and again: it can be signalled anew */
+    CHECK_EQ(evl_async_send(&async), 0);       /* and again: it can be signalled anew */
     CHECK_NE(evl_run(&loop, EVL_RUN_ONCE), 0);
     finish(&loop);
 }
@@ -343,7 +343,8 @@ TEST(async_closing_many_that_are_signalled_takes_linear_time) {
     int count = test_slow() ? 500 : 3000;
     uint64_t few = time_closing(count);
     uint64_t many_more = time_closing(8 * count);
-    CHECK_LT(many_more, few * 24 + UINT64_C(20000000)); /* quadratic: 64 times, over half a second */
+    CHECK_LT(many_more,
+             few * 24 + UINT64_C(20000000)); /* quadratic: 64 times, over half a second */
 }
 
 TEST(async_allocates_nothing) {

@@ -122,16 +122,12 @@ TEST(misc_translate_sys_error) {
 #else
 
 TEST(misc_translate_sys_error) {
-    static const int codes[][2] = {{WSAEWOULDBLOCK, EVL_EAGAIN},
-                                   {WSAECONNRESET, EVL_ECONNRESET},
-                                   {WSAECONNREFUSED, EVL_ECONNREFUSED},
-                                   {WSAEMFILE, EVL_EMFILE},
-                                   {WSAETIMEDOUT, EVL_ETIMEDOUT},
-                                   {ERROR_FILE_NOT_FOUND, EVL_ENOENT},
-                                   {ERROR_NOT_ENOUGH_MEMORY, EVL_ENOMEM},
-                                   {ERROR_OPERATION_ABORTED, EVL_ECANCELED},
-                                   {ERROR_BROKEN_PIPE, EVL_EOF},
-                                   {ERROR_NO_DATA, EVL_EPIPE}};
+    static const int codes[][2] = {
+        {WSAEWOULDBLOCK, EVL_EAGAIN},          {WSAECONNRESET, EVL_ECONNRESET},
+        {WSAECONNREFUSED, EVL_ECONNREFUSED},   {WSAEMFILE, EVL_EMFILE},
+        {WSAETIMEDOUT, EVL_ETIMEDOUT},         {ERROR_FILE_NOT_FOUND, EVL_ENOENT},
+        {ERROR_NOT_ENOUGH_MEMORY, EVL_ENOMEM}, {ERROR_OPERATION_ABORTED, EVL_ECANCELED},
+        {ERROR_BROKEN_PIPE, EVL_EOF},          {ERROR_NO_DATA, EVL_EPIPE}};
     for (size_t i = 0; i < sizeof(codes) / sizeof(codes[0]); i++)
         CHECK_EQ(evl_translate_sys_error(codes[i][0]), codes[i][1]);
     CHECK_EQ(evl_translate_sys_error(123456), EVL_UNKNOWN);
@@ -526,12 +522,30 @@ TEST(misc_sleep_is_not_cut_short) {
 TEST(misc_ip4_addr_and_name) {
     static const char *const good[] = {"0.0.0.0", "127.0.0.1", "255.255.255.255", "1.2.3.4",
                                        "192.168.100.10"};
-    static const char *const bad[] = {"",           "1.2.3",     "1.2.3.4.5",   "256.1.1.1",
-                                      "1.2.3.256",  "1..2.3",    ".1.2.3",      "1.2.3.",
-                                      "a.b.c.d",    "1.2.3.4 ",  " 1.2.3.4",    "1.2.3.4x",
-                                      "01.2.3.4",   "1.2.3.04",  "0x1.2.3.4",   "-1.2.3.4",
-                                      "1.2.3.-4",   "1,2,3,4",   "localhost",   "::1",
-                                      "1234.1.1.1", "1.2.3.4%1", "1.2.3.4\n",   "+1.2.3.4",
+    static const char *const bad[] = {"",
+                                      "1.2.3",
+                                      "1.2.3.4.5",
+                                      "256.1.1.1",
+                                      "1.2.3.256",
+                                      "1..2.3",
+                                      ".1.2.3",
+                                      "1.2.3.",
+                                      "a.b.c.d",
+                                      "1.2.3.4 ",
+                                      " 1.2.3.4",
+                                      "1.2.3.4x",
+                                      "01.2.3.4",
+                                      "1.2.3.04",
+                                      "0x1.2.3.4",
+                                      "-1.2.3.4",
+                                      "1.2.3.-4",
+                                      "1,2,3,4",
+                                      "localhost",
+                                      "::1",
+                                      "1234.1.1.1",
+                                      "1.2.3.4%1",
+                                      "1.2.3.4\n",
+                                      "+1.2.3.4",
                                       "999999999999999999999999999999.1.1.1.1.1.1.1.1.1.1.1"};
     struct sockaddr_in addr, expected;
     char name[64];

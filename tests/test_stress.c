@@ -2,8 +2,6 @@
  * allocation or system call fails. Each storm is decided by its seed. */
 #include "net.h"
 
-#include <pthread.h>
-
 /* ---- Poll handles in a storm ----------------------------------------------------------------- */
 
 typedef struct {
@@ -18,10 +16,6 @@ typedef struct {
 
 static uint32_t buoy_seed;
 
-static int poll_raw(struct pollfd *item) {
-    return poll(item, 1, 0);
-}
-
 static void buoy_on_close(evl_handle_t *handle) {
     buoy_t *buoy = (buoy_t *)handle->data;
     CHECK(buoy->closing);
@@ -33,29 +27,27 @@ static void buoy_end(buoy_t *buoy) {
     buoy->closing = 1;
     buoy->events = 0;
     os_close(buoy->fd);
-    buoy->fd = -1;
+    buoy->fd = OS_NO_SOCK;
 }
 
 /* What is reported must hold at that moment: nobody but the callback reads or writes here. */
 static void buoy_on_event(evl_poll_t *poll, int status, int events) {
     buoy_t *buoy = (buoy_t *)poll->data;
-    struct pollfd item;
     char bytes[32];
     CHECK_EQ(status, 0);
     CHECK(buoy->open && !buoy->closing);
     CHECK_NE(buoy->events, 0);
     CHECK_NE(events, 0);
     CHECK_EQ(events & ~buoy->events, 0);
-    item.fd = buoy->fd;
-    item.events = POLLIN | POLLOUT;
-    CHECK_GE(poll_raw(&item), 1);
+    int now = os_poll(buoy->fd, POLLIN | POLLOUT, 0);
+    CHECK_NE(now, 0);
     if (events & EVL_READABLE)
-        CHECK((item.revents & (POLLIN | POLLHUP)) != 0);
+        CHECK((now & (POLLIN | POLLHUP)) != 0);
     if (events & EVL_WRITABLE)
-        CHECK((item.revents & (POLLOUT | POLLHUP)) != 0);
+        CHECK((now & (POLLOUT | POLLHUP)) != 0);
     buoy->calls++;
     if ((events & EVL_READABLE) && net_random(&buoy_seed, 3) != 0)
-        CHECK_GE(read(buoy->fd, bytes, sizeof(bytes)), 0);
+        CHECK_GE(os_recv(buoy->fd, bytes, sizeof(bytes)), 0);
     switch (net_random(&buoy_seed, 12)) {
     case 0:
         CHECK_EQ(evl_poll_stop(poll), 0);
@@ -76,12 +68,12 @@ static void buoy_on_event(evl_poll_t *poll, int status, int events) {
 static void buoy_step(net_t *net, buoy_t *buoy) {
     if (!buoy->open) { /* a new one, which gets numbers that others have had */
         evl_os_sock_t fds[2];
-        if (buoy->peer >= 0)
+        if (buoy->peer != OS_NO_SOCK)
             os_close(buoy->peer);
         os_socketpair(fds);
         buoy->fd = fds[0];
         buoy->peer = fds[1];
-        CHECK_EQ(evl_poll_init(&net->loop, &buoy->poll, buoy->fd), 0);
+        CHECK_EQ(os_poll_init(&net->loop, &buoy->poll, buoy->fd), 0);
         buoy->poll.data = buoy;
         buoy->open = 1;
     }
@@ -105,7 +97,7 @@ static void buoy_step(net_t *net, buoy_t *buoy) {
         os_shutdown(buoy->peer);
         break;
     default:
-        send(buoy->peer, "some bytes", 10, MSG_NOSIGNAL | MSG_DONTWAIT);
+        os_send_now(buoy->peer, "some bytes", 10);
         break;
     }
 }
@@ -119,7 +111,7 @@ TEST(stress_poll_storm) {
         net_open(&net);
         buoy_seed = seed * 7919;
         for (int i = 0; i < COUNT; i++)
-            buoys[i].fd = buoys[i].peer = -1;
+            buoys[i].fd = buoys[i].peer = OS_NO_SOCK;
         for (int step = 0; step < (test_slow() ? 1500 : 6000); step++) {
             buoy_step(&net, &buoys[net_random(&buoy_seed, COUNT)]);
             if (net_random(&buoy_seed, 4) == 0)
@@ -129,7 +121,7 @@ TEST(stress_poll_storm) {
             calls += buoys[i].calls;
             if (buoys[i].open && !buoys[i].closing)
                 buoy_end(&buoys[i]);
-            if (buoys[i].peer >= 0)
+            if (buoys[i].peer != OS_NO_SOCK)
                 os_close(buoys[i].peer);
         }
         CHECK_GT(calls, 100);
@@ -536,7 +528,7 @@ TEST(stress_clients_come_and_go) {
     CHECK_EQ(evl_listen_limit(net_stream(&inn->server), 40), 0);
     for (int step = 0; step < (test_slow() ? 600 : 4000); step++) {
         caller_t *caller = &callers[net_random(&seed, CALLERS)];
-        evl_os_sock_t guest = (int)net_random(&seed, 64);
+        int guest = (int)net_random(&seed, 64);
         if (caller->state == 0) {
             caller->state = 1;
             caller->connect.data = &inn->connected;
@@ -616,10 +608,10 @@ TEST(stress_two_loops) {
         for (int i = 0; i < 2; i++) {
             parties[i].fd = fds[i];
             parties[i].total = 1000000 + (size_t)(round * 12345);
-            CHECK_EQ(pthread_create(&threads[i], NULL, party_thread, &parties[i]), 0);
+            start_thread(&threads[i], party_thread, &parties[i]);
         }
         for (int i = 0; i < 2; i++) {
-            CHECK_EQ(pthread_join(threads[i], NULL), 0);
+            join_thread(threads[i]);
             CHECK_EQ(parties[i].sink.bytes, parties[i].total);
             CHECK_EQ(parties[i].sink.end, EVL_EOF);
         }
@@ -752,10 +744,10 @@ static int session_start(session_t *session) {
 /* The relay's raw peer sends back what it gets, and that is written to the guest. */
 static void session_relay(session_t *session) {
     char bytes[2 * SESSION_BYTES];
-    ssize_t count = os_recv_now(session->relay_peer, bytes, sizeof(bytes));
+    long count = os_recv_now(session->relay_peer, bytes, sizeof(bytes));
     if (count <= 0)
         return;
-    for (ssize_t done = 0; done < count && session->error == 0;) {
+    for (long done = 0; done < count && session->error == 0;) {
         evl_buf_t buf = evl_buf_init(bytes + done, (unsigned)(count - done));
         int result = evl_try_write(net_stream(&session->guest), &buf, 1);
         if (result >= 0)
@@ -768,7 +760,7 @@ static void session_relay(session_t *session) {
 static void session_run(session_t *session) {
     evl_os_sock_t fds[2];
     memset(session, 0, sizeof(*session));
-    session->relay_peer = -1;
+    session->relay_peer = OS_NO_SOCK;
     session->connect.data = session->write.data = session;
     session->client_shut.data = session->guest_shut.data = session->pump.data = session;
     os_socketpair(fds);
@@ -797,7 +789,7 @@ static void session_run(session_t *session) {
     os_close(session->relay_peer);
 }
 
-static void session_check(const session_t *session, evl_os_sock_t fds, long blocks) {
+static void session_check(const session_t *session, int fds, long blocks) {
     CHECK(session->done || session->error < 0);
     CHECK_EQ(test_open_fds(), fds);
     CHECK_EQ(test_alloc_live(), blocks);
@@ -813,7 +805,7 @@ static void session_healthy(void) {
 }
 
 TEST(stress_session_without_faults) {
-    evl_os_sock_t fds = test_open_fds();
+    int fds = test_open_fds();
     net_watch();
     session_healthy();
     CHECK_EQ(test_open_fds(), fds);
@@ -822,7 +814,7 @@ TEST(stress_session_without_faults) {
 /* The Nth allocation fails, alone or with all that follow, also during the teardown. */
 TEST(stress_session_without_memory) {
     session_t *session = (session_t *)malloc(sizeof(*session));
-    evl_os_sock_t fds = test_open_fds();
+    int fds = test_open_fds();
     long blocks = test_alloc_live();
     net_watch();
     size_t before = test_alloc_calls();
@@ -865,7 +857,7 @@ static const failure_t failures[] = {
 
 TEST(stress_session_with_failing_calls) {
     session_t *session = (session_t *)malloc(sizeof(*session));
-    evl_os_sock_t fds = test_open_fds();
+    int fds = test_open_fds();
     long blocks = test_alloc_live();
     long kinds = 0;
     net_watch();

@@ -464,9 +464,9 @@ TEST(task_queues_are_drained_after_every_tcp_callback) {
     CHECK_EQ(evl_tcp_bind(&server, (const struct sockaddr *)&address, 0), 0);
     CHECK_EQ(evl_listen((evl_stream_t *)&server, 1, turn_connection), 0);
     CHECK_EQ(evl_tcp_getsockname(&server, (struct sockaddr *)&address, &length), 0);
-    CHECK_EQ(evl_tcp_connect(&connect_request, &client, (const struct sockaddr *)&address,
-                             turn_connect),
-             0);
+    CHECK_EQ(
+        evl_tcp_connect(&connect_request, &client, (const struct sockaddr *)&address, turn_connect),
+        0);
     run_all();
     check_turns();
     CHECK_GE(letters, 2 + 3 + 1 + 2 + 3); /* L N, W W W, S, R R, X X X */

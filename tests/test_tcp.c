@@ -44,7 +44,7 @@ static void on_connection_never(evl_stream_t *server, int status) {
 static int has_ipv6(void) {
     struct sockaddr_in6 addr;
     evl_os_sock_t fd = socket(AF_INET6, SOCK_STREAM, 0);
-    if (fd < 0)
+    if (fd == OS_NO_SOCK)
         return 0;
     CHECK_EQ(evl_ip6_addr("::1", 0, &addr), 0);
     int found = bind(fd, net_sa6(&addr), sizeof(addr)) == 0;
@@ -94,14 +94,12 @@ TEST(tcp_init_ex_families) {
     CHECK_EQ(evl_tcp_init_ex(&net.loop, &plain, AF_UNSPEC), 0);
     CHECK_EQ(evl_fileno(net_handle(&plain), &fd), EVL_EBADF);
     CHECK_EQ(evl_tcp_init_ex(&net.loop, &four, AF_INET), 0);
-    CHECK_EQ(net_raw_option(net_fileno(&four), SOL_SOCKET, SO_DOMAIN), AF_INET);
-    net_check_cloexec(net_fileno(&four));
-    net_check_nonblock(net_fileno(&four));
+    CHECK_EQ(os_domain(net_fileno(&four)), AF_INET);
+    os_check_flags(net_fileno(&four), 1);
     if (has_ipv6()) {
         CHECK_EQ(evl_tcp_init_ex(&net.loop, &six, AF_INET6), 0);
-        CHECK_EQ(net_raw_option(net_fileno(&six), SOL_SOCKET, SO_DOMAIN), AF_INET6);
-        net_check_cloexec(net_fileno(&six));
-        net_check_nonblock(net_fileno(&six));
+        CHECK_EQ(os_domain(net_fileno(&six)), AF_INET6);
+        os_check_flags(net_fileno(&six), 1);
     }
     CHECK_EQ(evl_tcp_init_ex(&net.loop, &bad, AF_UNIX), EVL_EINVAL);
     CHECK_EQ(evl_tcp_init_ex(&net.loop, &bad, AF_INET | 0x100), EVL_EINVAL);
@@ -494,18 +492,15 @@ TEST(tcp_connect_succeeds) {
     CHECK_EQ(dial.req.type, EVL_CONNECT);
     CHECK_PTR(dial.req.handle, &client);
     CHECK_EQ(evl_loop_alive(&net.loop), 1);
-    net_check_cloexec(net_fileno(&client));
-    net_check_nonblock(net_fileno(&client));
+    os_check_flags(net_fileno(&client), 1);
     NET_UNTIL(&net.loop, dial.calls > 0 && hall->count == 1);
     CHECK_EQ(dial.status, 0);
     CHECK_EQ(evl_is_readable(net_stream(&client)), 1);
     CHECK_EQ(evl_is_writable(net_stream(&client)), 1);
     CHECK_EQ(evl_is_readable(net_stream(&hall->guests[0])), 1);
     CHECK_EQ(evl_is_writable(net_stream(&hall->guests[0])), 1);
-    net_check_cloexec(net_fileno(&hall->guests[0]));
-    net_check_nonblock(net_fileno(&hall->guests[0]));
-    net_check_cloexec(net_fileno(&server));
-    net_check_nonblock(net_fileno(&server));
+    os_check_flags(net_fileno(&hall->guests[0]), 1);
+    os_check_flags(net_fileno(&server), 1);
     net_close(&net);
     CHECK_EQ(dial.calls, 1);
     CHECK_EQ(hall->calls, 1);
@@ -853,11 +848,11 @@ TEST(tcp_open_socketpair_end) {
     net_open(&net);
     memset(&sink, 0, sizeof(sink));
     CHECK_EQ(evl_socketpair(SOCK_STREAM, 0, fds, 0, 0), 0);
-    CHECK_EQ(fcntl(fds[0], F_GETFL) & O_NONBLOCK, 0);
+    os_check_nonblock(fds[0], 0);
     CHECK_EQ(evl_tcp_init(&net.loop, &tcp), 0);
     CHECK_EQ(evl_tcp_open(&tcp, fds[0]), 0);
     CHECK_EQ(net_fileno(&tcp), fds[0]);
-    net_check_nonblock(fds[0]);
+    os_check_nonblock(fds[0], 1);
     CHECK_EQ(evl_is_readable(net_stream(&tcp)), 1);
     CHECK_EQ(evl_is_writable(net_stream(&tcp)), 1);
     tcp.data = &sink;
@@ -872,7 +867,7 @@ TEST(tcp_open_socketpair_end) {
     NET_UNTIL(&net.loop, sink.ends == 1);
     CHECK_EQ(sink.end, EVL_EOF);
     net_close(&net);
-    CHECK_EQ(fcntl(fds[0], F_GETFD), -1); /* the socket was the handle's */
+    CHECK_EQ(os_is_open(fds[0]), 0); /* the socket was the handle's */
 }
 
 TEST(tcp_open_bad_descriptors) {
@@ -882,12 +877,12 @@ TEST(tcp_open_bad_descriptors) {
     net_open(&net);
     CHECK_EQ(evl_pipe(pipes, 0, 0), 0);
     CHECK_EQ(evl_tcp_init(&net.loop, &tcp), 0);
-    CHECK_EQ(evl_tcp_open(&tcp, -1), EVL_EBADF);
-    CHECK_EQ(evl_tcp_open(&tcp, 1000), EVL_EBADF);
-    CHECK_EQ(evl_tcp_open(&tcp, pipes[0]), EVL_ENOTSOCK);
-    CHECK_EQ(fcntl(pipes[0], F_GETFL) & O_NONBLOCK, 0); /* nothing has changed */
-    os_close(pipes[0]);
-    os_close(pipes[1]);
+    CHECK_EQ(evl_tcp_open(&tcp, OS_NO_SOCK), OS_BAD_SOCK);
+    CHECK_EQ(evl_tcp_open(&tcp, 1000), OS_BAD_SOCK);
+    CHECK_EQ(evl_tcp_open(&tcp, os_file_handle(pipes[0])), EVL_ENOTSOCK);
+    os_check_file_flags(pipes[0], 0); /* nothing has changed */
+    os_file_close(pipes[0]);
+    os_file_close(pipes[1]);
     /* After all that the handle still takes a good one. */
     evl_os_sock_t fds[2];
     net_raw_pair(fds);
@@ -932,8 +927,7 @@ TEST(tcp_open_listening_socket) {
     CHECK_EQ(evl_listen(net_stream(&server), 4, net_on_connection), 0);
     evl_os_sock_t client = net_raw_connect(port);
     NET_UNTIL(&net.loop, hall->count == 1);
-    net_check_cloexec(net_fileno(&hall->guests[0]));
-    net_check_nonblock(net_fileno(&hall->guests[0]));
+    os_check_flags(net_fileno(&hall->guests[0]), 1);
     os_close(client);
     net_close(&net);
     free(hall);
@@ -999,9 +993,7 @@ TEST(tcp_nodelay) {
 static void check_keepalive(const evl_tcp_t *tcp, int idle, int intvl, int cnt) {
     evl_os_sock_t fd = net_fileno(tcp);
     CHECK_NE(net_raw_option(fd, SOL_SOCKET, SO_KEEPALIVE), 0);
-    CHECK_EQ(net_raw_option(fd, IPPROTO_TCP, TCP_KEEPIDLE), idle);
-    CHECK_EQ(net_raw_option(fd, IPPROTO_TCP, TCP_KEEPINTVL), intvl);
-    CHECK_EQ(net_raw_option(fd, IPPROTO_TCP, TCP_KEEPCNT), cnt);
+    os_check_keepalive(fd, idle, intvl, cnt);
 }
 
 TEST(tcp_keepalive) {
@@ -1134,14 +1126,14 @@ TEST(tcp_fileno) {
     net_t net;
     evl_tcp_t tcp, none;
     evl_timer_t timer;
-    evl_os_fd_t fd = -7;
+    evl_os_fd_t fd;
     evl_os_sock_t fds[2];
     net_open(&net);
     net_raw_pair(fds);
     CHECK_EQ(evl_tcp_init(&net.loop, &tcp), 0);
     CHECK_EQ(evl_tcp_open(&tcp, fds[0]), 0);
     CHECK_EQ(evl_fileno(net_handle(&tcp), &fd), 0);
-    CHECK_EQ(fd, fds[0]);
+    CHECK_EQ((evl_os_sock_t)fd, fds[0]);
     CHECK_EQ(evl_tcp_init(&net.loop, &none), 0);
     CHECK_EQ(evl_fileno(net_handle(&none), &fd), EVL_EBADF);
     CHECK_EQ(evl_timer_init(&net.loop, &timer), 0);
@@ -1152,6 +1144,8 @@ TEST(tcp_fileno) {
     net_close(&net);
 }
 
+#if !defined(_WIN32)
+
 /* Whatever the loop opens for itself is close-on-exec. */
 TEST(tcp_every_descriptor_is_close_on_exec) {
     net_t net;
@@ -1159,7 +1153,7 @@ TEST(tcp_every_descriptor_is_close_on_exec) {
     evl_tcp_t server, client;
     dial_t dial;
     unsigned char before[256];
-    for (evl_os_sock_t fd = 0; fd < 256; fd++)
+    for (int fd = 0; fd < 256; fd++)
         before[fd] = fcntl(fd, F_GETFD) != -1;
     net_open(&net);
     int port = net_listen(&net, &server, 4, net_on_connection);
@@ -1173,9 +1167,9 @@ TEST(tcp_every_descriptor_is_close_on_exec) {
     CHECK_EQ(evl_async_send(&async), 0);
     evl_run(&net.loop, EVL_RUN_NOWAIT);
     int made = 0;
-    for (evl_os_sock_t fd = 0; fd < 256; fd++)
+    for (int fd = 0; fd < 256; fd++)
         if (!before[fd] && fcntl(fd, F_GETFD) != -1) {
-            net_check_cloexec(fd);
+            CHECK((fcntl(fd, F_GETFD) & FD_CLOEXEC) != 0);
             made++;
         }
     CHECK_GE(made, 3);
@@ -1183,23 +1177,25 @@ TEST(tcp_every_descriptor_is_close_on_exec) {
     free(hall);
 }
 
+#endif /* !_WIN32 */
+
 TEST(tcp_socketpair_flags) {
     evl_os_sock_t fds[2];
     net_watch();
     for (int mode = 0; mode < 4; mode++) {
         int flags0 = (mode & 1) != 0 ? EVL_NONBLOCK_PIPE : 0;
         int flags1 = (mode & 2) != 0 ? EVL_NONBLOCK_PIPE : 0;
-        int type = mode == 3 ? SOCK_DGRAM : SOCK_STREAM;
+        int type = mode == 3 ? OS_PAIR_DGRAM : SOCK_STREAM;
         char byte = 0;
         CHECK_EQ(evl_socketpair(type, 0, fds, flags0, flags1), 0);
-        CHECK_EQ((fcntl(fds[0], F_GETFL) & O_NONBLOCK) != 0, flags0 != 0);
-        CHECK_EQ((fcntl(fds[1], F_GETFL) & O_NONBLOCK) != 0, flags1 != 0);
-        net_check_cloexec(fds[0]);
-        net_check_cloexec(fds[1]);
+        os_check_flags(fds[0], flags0 != 0);
+        os_check_flags(fds[1], flags1 != 0);
         CHECK_EQ(net_raw_option(fds[0], SOL_SOCKET, SO_TYPE), type);
         net_raw_write(fds[0], "x", 1);
+        net_raw_await(fds[1]);
         net_raw_read(fds[1], &byte, 1);
         net_raw_write(fds[1], "y", 1);
+        net_raw_await(fds[0]);
         net_raw_read(fds[0], &byte, 1);
         CHECK_EQ(byte, 'y');
         os_close(fds[0]);
@@ -1219,15 +1215,13 @@ TEST(tcp_pipe_flags) {
         int write_flags = (mode & 2) != 0 ? EVL_NONBLOCK_PIPE : 0;
         char byte = 0;
         CHECK_EQ(evl_pipe(fds, read_flags, write_flags), 0);
-        CHECK_EQ((fcntl(fds[0], F_GETFL) & O_NONBLOCK) != 0, read_flags != 0);
-        CHECK_EQ((fcntl(fds[1], F_GETFL) & O_NONBLOCK) != 0, write_flags != 0);
-        net_check_cloexec(fds[0]);
-        net_check_cloexec(fds[1]);
-        CHECK_EQ(write(fds[1], "x", 1), 1);
-        net_raw_read(fds[0], &byte, 1);
+        os_check_file_flags(fds[0], read_flags != 0);
+        os_check_file_flags(fds[1], write_flags != 0);
+        CHECK_EQ(os_file_write(fds[1], "x", 1), 1);
+        CHECK_EQ(os_file_read(fds[0], &byte, 1), 1);
         CHECK_EQ(byte, 'x');
-        os_close(fds[0]);
-        os_close(fds[1]);
+        os_file_close(fds[0]);
+        os_file_close(fds[1]);
     }
 }
 
@@ -1390,7 +1384,7 @@ TEST(tcp_close_server_in_connection_callback) {
     CHECK_EQ(calls, 1);
     for (size_t i = 0; i < NET_COUNT(clients); i++) {
         net_raw_await(clients[i]);
-        CHECK_LE(read(clients[i], &byte, 1), 0);
+        CHECK_LE(os_recv(clients[i], &byte, 1), 0);
         os_close(clients[i]);
     }
     net_close(&net);
@@ -1417,7 +1411,7 @@ TEST(tcp_close_guest_in_connection_callback) {
     for (size_t i = 0; i < NET_COUNT(clients); i++) {
         char byte;
         net_raw_await(clients[i]);
-        CHECK_EQ(read(clients[i], &byte, 1), 0);
+        CHECK_EQ(os_recv(clients[i], &byte, 1), 0);
         os_close(clients[i]);
     }
     net_close(&net);
@@ -1438,7 +1432,7 @@ TEST(tcp_close_server_with_a_kept_connection) {
     evl_close(net_handle(&server), NULL);
     CHECK_EQ(evl_run(&net.loop, EVL_RUN_DEFAULT), 0);
     net_raw_await(client);
-    CHECK_LE(read(client, &byte, 1), 0);
+    CHECK_LE(os_recv(client, &byte, 1), 0);
     os_close(client);
     net_close(&net);
     free(hall);
@@ -1547,6 +1541,8 @@ TEST(tcp_close_reset_with_queued_writes) {
 
 /* ---- Fork ------------------------------------------------------------------------------------ */
 
+#if !defined(_WIN32)
+
 /* The child: serves `wanted` clients of the inherited listener. */
 static int fork_child(net_t *net, net_hall_t *hall, int wanted) {
     alarm(test_slow() ? 50 : 8);
@@ -1641,5 +1637,7 @@ TEST(tcp_fork_child_reads_a_connection) {
     os_close(peer);
     net_close(&net);
 }
+
+#endif /* !_WIN32 */
 
 #endif /* !EVLOOP_NO_NET */

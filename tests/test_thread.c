@@ -97,7 +97,7 @@ TEST(thread_create_reports_errors_and_leaves_nothing) {
     evl_thread_t thread;
     evl_thread_options_t options;
     options.flags = EVL_THREAD_HAS_STACK_SIZE;
-    options.stack_size = (size_t)-1 / 2; /* more than there is */
+    options.stack_size = (size_t)-1 - (1 << 20); /* more than there is */
     CHECK_LT(evl_thread_create_ex(&thread, &options, set_flag, NULL), 0);
     CHECK_EQ(test_alloc_live(), 0);
     options.stack_size = 1 << 20;
@@ -366,8 +366,11 @@ static void set_late(void *arg) {
 
 /* However far off the end is: it is not in the past. */
 TEST(thread_cond_timedwait_with_huge_times) {
-    static const uint64_t times[] = {UINT64_MAX, UINT64_MAX - 1, UINT64_MAX / 2,
-                                     UINT64_C(1) << 63, UINT64_C(9223372036) * 1000 * MS,
+    static const uint64_t times[] = {UINT64_MAX,
+                                     UINT64_MAX - 1,
+                                     UINT64_MAX / 2,
+                                     UINT64_C(1) << 63,
+                                     UINT64_C(9223372036) * 1000 * MS,
                                      UINT64_C(2147483648) * 1000 * MS};
     for (size_t i = 0; i < sizeof(times) / sizeof(times[0]); i++) {
         evl_thread_t thread;

@@ -339,8 +339,8 @@ enum { WILD_TIMERS = 32, WILD_CALLS = 10000 };
 typedef struct {
     evl_timer_t timer;
     int active;
-    uint64_t low, high;   /* the due time lies between these */
-    uint64_t started_in;  /* the pass in which it was started */
+    uint64_t low, high;  /* the due time lies between these */
+    uint64_t started_in; /* the pass in which it was started */
 } wild_t;
 static wild_t wilds[WILD_TIMERS];
 static int wild_calls;
@@ -1129,9 +1129,13 @@ static void stop_all_timers(evl_handle_t *handle, void *arg) {
 }
 
 TEST(timer_huge_timeouts_saturate) {
-    static const uint64_t huge_ms[] = {UINT64_MAX, UINT64_MAX - 1, UINT64_MAX / 2,
-                                       UINT64_MAX / 1000000, UINT64_MAX / 1000000 + 1,
-                                       UINT64_C(1) << 62, UINT64_C(18446744073710)};
+    static const uint64_t huge_ms[] = {UINT64_MAX,
+                                       UINT64_MAX - 1,
+                                       UINT64_MAX / 2,
+                                       UINT64_MAX / 1000000,
+                                       UINT64_MAX / 1000000 + 1,
+                                       UINT64_C(1) << 62,
+                                       UINT64_C(18446744073710)};
     static const uint64_t huge_ns[] = {UINT64_MAX, UINT64_MAX - 1, UINT64_MAX - 1000000000,
                                        UINT64_MAX / 2 + 1, UINT64_C(1) << 63};
     enum { MS_COUNT = sizeof(huge_ms) / sizeof(huge_ms[0]) };
