@@ -691,10 +691,14 @@ TEST(misc_inet_random_round_trips) {
                 bytes[j] = 0;
         }
         CHECK_EQ(evl_inet_ntop(AF_INET6, bytes, ours, sizeof(ours)), 0);
-        CHECK(inet_ntop(AF_INET6, bytes, theirs, sizeof(theirs)) != NULL);
-        CHECK_STR(ours, theirs);
         CHECK_EQ(evl_inet_pton(AF_INET6, ours, back), 0);
         CHECK_MEM(back, bytes, 16);
+        CHECK(inet_ntop(AF_INET6, bytes, theirs, sizeof(theirs)) != NULL);
+        CHECK_EQ(evl_inet_pton(AF_INET6, theirs, back), 0);
+        CHECK_MEM(back, bytes, 16);
+#if defined(__GLIBC__) /* as RFC 5952 has it; others shorten another run of zeros */
+        CHECK_STR(ours, theirs);
+#endif
         CHECK_EQ(evl_inet_ntop(AF_INET, bytes, ours, sizeof(ours)), 0);
         CHECK(inet_ntop(AF_INET, bytes, theirs, sizeof(theirs)) != NULL);
         CHECK_STR(ours, theirs);
