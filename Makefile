@@ -141,7 +141,7 @@ coverage: ## print the share of evloop.h's lines that the tests run; below 90 % 
 	@$(call need,gcc,gcc)
 	@$(call need,gcovr,gcovr)
 	@rm -f build/coverage/*.gcda
-	@$(CHECKED) VARIANT=coverage CC=gcc CFLAGS='-O0 -g --coverage'; status=$$?; \
+	@$(CHECKED) VARIANT=coverage CC=gcc CFLAGS='-O0 -g --coverage -fprofile-update=atomic'; status=$$?; \
 	gcovr --root . --object-directory build/coverage --filter 'evloop\.h$$' --fail-under-line 90 \
 	    --print-summary --html-details build/coverage/evloop.html \
 	    --txt build/coverage/lines.txt && exit $$status

@@ -723,7 +723,12 @@ struct evl_loop_s {
         char *lent;           /* the block that reads without an alloc_cb go into */
         const struct evli_backend_s *backend;
         void *poller; /* the backend's state */
-        uint64_t loop_count, events, events_waiting, idle_ns;
+        uint64_t loop_count, events, events_waiting;
+        struct {
+            uint32_t version;    /* atomic, as the rest: odd while it is written */
+            uint32_t slept[2];   /* nanoseconds asleep so far: the lower half, the upper half */
+            uint32_t entered[2]; /* when the sleep that is under way began; 0: none is */
+        } idle;
     } priv;
 };
 
@@ -777,8 +782,8 @@ EVLOOP_API int evl_loop_fork(evl_loop_t *loop);
 EVLOOP_API int evl_run(evl_loop_t *loop, evl_run_mode mode);
 
 /* A slice of a game's frame: iterates without sleeping as long as callbacks are due, and starts no
- * further one once `budget_ns` has passed; the next run of any kind goes on where this one left
- * off. Returns as evl_run, with its errors. */
+ * further one once `budget_ns` has passed, by the clock that it reads after each; the next run of any
+ * kind goes on where this one left off. Returns as evl_run, with its errors. */
 EVLOOP_API int evl_run_for(evl_loop_t *loop, uint64_t budget_ns);
 
 /* Makes evl_run return as soon as its iteration is done; before evl_run, it keeps that run from
@@ -814,9 +819,12 @@ typedef struct evl_metrics_s {
     uint64_t events_waiting; /* … of those, found by looking without sleeping */
 } evl_metrics_t;
 
-/* Counters of the loop, and the nanoseconds it has slept (0 unless EVL_METRICS_IDLE_TIME is
- * configured; with it, the loop looks once for events before it sleeps). */
+/* Counters of the loop. */
 EVLOOP_API int evl_metrics_info(evl_loop_t *loop, evl_metrics_t *metrics);
+
+/* The nanoseconds that the loop has slept so far, a sleep that is under way included. 0 unless
+ * EVL_METRICS_IDLE_TIME is configured; with it, the loop looks once for events before it sleeps.
+ * Thread: any. */
 EVLOOP_API uint64_t evl_metrics_idle_time(evl_loop_t *loop);
 
 /* ==== [SECTION] Handles and requests ==== */
@@ -1362,6 +1370,30 @@ EVLOOP_API int evl_poll_start(evl_poll_t *poll, int events, evl_poll_cb cb);
 
 /* Stops watching. The descriptor may be closed right after. */
 EVLOOP_API int evl_poll_stop(evl_poll_t *poll);
+
+#if EVLI_HAVE_STREAMS
+
+/* Room for a handle, or a request, of whichever type. */
+union evl_any_handle {
+    evl_handle_t handle;
+    evl_async_t async;
+    evl_check_t check;
+    evl_idle_t idle;
+    evl_poll_t poll;
+    evl_prepare_t prepare;
+    evl_stream_t stream;
+    evl_tcp_t tcp;
+    evl_timer_t timer;
+};
+union evl_any_req {
+    evl_req_t req;
+    evl_connect_t connect;
+    evl_pump_t pump;
+    evl_shutdown_t shutdown;
+    evl_write_t write;
+};
+
+#endif /* EVLI_HAVE_STREAMS */
 
 /* ==== [SECTION] Addresses ==== */
 
@@ -2228,6 +2260,7 @@ EVLI_SPARE size_t evli_bufs_size(const evl_buf_t *bufs, unsigned int nbufs) {
 
 /* Every call to the system goes through one of these. They retry on EINTR and return what the call
  * returned, or the negated errno. */
+
 /* Does what a failing system call does. */
 static int evli_fail(int error) {
     errno = error;
@@ -2951,12 +2984,19 @@ EVLI_SPARE int evli_sys_connect_result(evl_os_sock_t sock) {
     return err != 0 ? err : evl_translate_sys_error(error);
 }
 
+/* With too little room Winsock fails; here the name is cut off, as it is elsewhere. */
 EVLI_SPARE int evli_sys_name(evl_os_sock_t sock, int peer, struct sockaddr *name, int *namelen) {
-    int fault = EVLOOP_FAULT("getsockname");
+    struct sockaddr_storage whole;
+    struct sockaddr *all = (struct sockaddr *)&whole;
+    int len = sizeof(whole), fault = EVLOOP_FAULT("getsockname");
     int r = fault  ? evli_fail(fault)
-            : peer ? getpeername(sock, name, namelen)
-                   : getsockname(sock, name, namelen);
-    return r == SOCKET_ERROR ? evli_wsa_error() : 0;
+            : peer ? getpeername(sock, all, &len)
+                   : getsockname(sock, all, &len);
+    if (r == SOCKET_ERROR)
+        return evli_wsa_error();
+    memcpy(name, &whole, (size_t)(len < *namelen ? len : *namelen));
+    *namelen = len;
+    return 0;
 }
 
 EVLI_SPARE int evli_sys_can_wait(evl_os_sock_t sock) {
@@ -2964,9 +3004,24 @@ EVLI_SPARE int evli_sys_can_wait(evl_os_sock_t sock) {
     return evli_sys_getsockopt(sock, SOL_SOCKET, SO_TYPE, &type);
 }
 
+/* Winsock does not bind what listens unbound: to a port of the system's choice. */
+static int evli_sys_bind_any(evl_os_sock_t sock) {
+    struct sockaddr_in6 any6;
+    struct sockaddr_in any4;
+    memset(&any4, 0, sizeof(any4));
+    any4.sin_family = AF_INET;
+    if (bind(sock, (const struct sockaddr *)&any4, sizeof(any4)) == 0)
+        return 0;
+    memset(&any6, 0, sizeof(any6));
+    any6.sin6_family = AF_INET6;
+    return bind(sock, (const struct sockaddr *)&any6, sizeof(any6));
+}
+
 EVLI_SPARE int evli_sys_listen(evl_os_sock_t sock, int backlog) {
     int fault = EVLOOP_FAULT("listen");
     int r = fault ? evli_fail(fault) : listen(sock, backlog);
+    if (r == SOCKET_ERROR && WSAGetLastError() == WSAEINVAL && evli_sys_bind_any(sock) == 0)
+        r = listen(sock, backlog);
     return r == SOCKET_ERROR ? evli_wsa_error() : 0;
 }
 
@@ -4254,7 +4309,9 @@ static const evli_backend_t evli_backend_epoll = {
  *    there they are deleted first.)
  *  - Changes are submitted one at a time without room for events, so that an error is the call's
  *    errno and cannot be lost among the events.
- *  - A hang-up is a flag of either direction's filter; without interest in reading there is none. */
+ *  - A hang-up is a flag of either direction's filter; without interest in reading there is none.
+ *  - An event says how many bytes wait, which an io keeps in `key`: a short read has emptied the kernel
+ *    when it got that many, and has stopped at a mark of urgent data when not. */
 #if defined(EVFILT_USER)
 #define EVLI_HAVE_EVFILT_USER 1
 #else
@@ -4438,9 +4495,10 @@ static int evli_kqueue_filter(unsigned bit, unsigned bits, unsigned *fflags, int
 }
 
 /* Adds the filters of `add` and deletes those of `drop`. A filter that is gone already, because the
- * descriptor was closed behind our back, is deleted well enough. */
-static int evli_kqueue_set(const evli_kqueue_t *poller, evli_io_t *io, unsigned add,
-                           unsigned drop) {
+ * descriptor was closed behind our back, is deleted well enough. One for writing into a pipe that
+ * nobody reads is refused by some: that is an event. */
+static int evli_kqueue_set(evl_loop_t *loop, evli_io_t *io, unsigned add, unsigned drop) {
+    const evli_kqueue_t *poller = evli_kqueue_of(loop);
     static const unsigned bits[] = {EVLI_IN, EVLI_OUT, EVLI_HUP, EVLI_PRI};
     int err = 0, clear = io->kind == EVLI_IO_POLL ? 0 : EV_CLEAR;
     size_t i;
@@ -4456,6 +4514,10 @@ static int evli_kqueue_set(const evli_kqueue_t *poller, evli_io_t *io, unsigned 
         if (filter != 0 && (add & bits[i]))
             err = evli_kqueue_change(poller->kq, (uintptr_t)io->fd, filter, EV_ADD | clear, fflags,
                                      data, io);
+        if (err == EVL_EPIPE) {
+            evli_io_event(loop, io, EVLI_OUT | EVLI_HUP);
+            err = 0;
+        }
     }
     return err;
 }
@@ -4467,15 +4529,15 @@ static int evli_kqueue_watch(evl_loop_t *loop, evli_io_t *io) {
     if (err != 0)
         return err;
     if (io->kind == EVLI_IO_POLL) {
-        err = evli_kqueue_set(poller, io, bits, armed & ~bits);
+        err = evli_kqueue_set(loop, io, bits, armed & ~bits);
     } else {
         bits |= armed;
-        err = evli_kqueue_set(poller, io, bits & ~armed, 0);
+        err = evli_kqueue_set(loop, io, bits & ~armed, 0);
     }
     if (err == 0) {
         io->armed = (uint8_t)bits;
     } else if (armed == 0) {
-        evli_kqueue_set(poller, io, 0, bits);
+        evli_kqueue_set(loop, io, 0, bits);
         evli_table_leave(&poller->table, io);
     }
     return err;
@@ -4484,7 +4546,7 @@ static int evli_kqueue_watch(evl_loop_t *loop, evli_io_t *io) {
 static int evli_kqueue_forget(evl_loop_t *loop, evli_io_t *io, int closing) {
     evli_kqueue_t *poller = evli_kqueue_of(loop);
     if (!closing || !EVLI_KQUEUE_CLOSE_DELETES)
-        evli_kqueue_set(poller, io, 0, io->armed);
+        evli_kqueue_set(loop, io, 0, io->armed);
     evli_table_leave(&poller->table, io);
     io->armed = 0;
     return 0;
@@ -4509,6 +4571,8 @@ static void evli_kqueue_event(evl_loop_t *loop, const struct kevent *event) {
     evli_io_t *io = (evli_io_t *)event->udata;
     if ((event->flags & EV_EOF) && event->fflags != 0 && io->kind == EVLI_IO_STREAM)
         io->error = -(int)event->fflags;
+    if (event->filter == EVFILT_READ)
+        io->key = (uint32_t)(event->data < INT_MAX ? event->data : INT_MAX);
     evli_io_event(loop, io, evli_kqueue_bits(event));
 }
 
@@ -4549,13 +4613,17 @@ static int evli_kqueue_fd(const evl_loop_t *loop) {
     return evli_kqueue_of(loop)->kq;
 }
 
-/* A short read says nothing here: urgent data cuts reads short, and is not announced. What ended the
- * stream came with the event; libkqueue has taken it from the socket. */
+/* What ended the stream came with the event; libkqueue has taken it from the socket. */
 static int64_t evli_kqueue_recv(evl_loop_t *loop, evli_io_t *io, evl_buf_t *buf, size_t room,
                                 int lent) {
     int64_t n = evli_sys_recv(io->fd, buf->base, room);
     (void)loop;
     (void)lent;
+    if (n > 0) {
+        io->key -= n < io->key ? (uint32_t)n : io->key;
+        if ((size_t)n < room && io->key == 0 && !(io->ready & EVLI_HUP))
+            io->ready &= (uint8_t)~EVLI_IN;
+    }
     if (n != 0 || io->error == 0)
         return n;
     n = io->error;
@@ -4583,8 +4651,9 @@ static const evli_backend_t evli_backend_kqueue = {
  *  - An operation's memory is the kernel's until it completes, also when it was cancelled and the io
  *    is long forgotten. Hence it is the poller's, not the io's.
  *  - Operations on one driver handle are kept in a list that is searched: 32 sockets share one.
- *  - The port's timeout counts milliseconds of the system's tick, and may end early: the loop looks
- *    at the clock and waits again. */
+ *  - The port's timeout counts milliseconds of the system's tick, which may be 16 ms long, and may end
+ *    early. Where the system has high-resolution timers (Windows 10 1803), one of them interrupts the
+ *    sleep. Either way the loop looks at the clock, and waits again if need be. */
 typedef LONG evli_ntstatus_t;
 
 typedef struct {
@@ -4647,6 +4716,8 @@ static struct {
 #define EVLI_AFD_ACCEPT       0x0080
 #define EVLI_AFD_CONNECT_FAIL 0x0100
 
+#define EVLI_TIMER_HIGH_RESOLUTION 2
+
 #define EVLI_IOCP_BATCH 128
 #define EVLI_AFD_GROUP  32
 
@@ -4675,10 +4746,13 @@ typedef struct evli_watch_s {
 
 typedef struct {
     HANDLE port;
+    HANDLE timer; /* of high resolution; NULL: the system has none */
     evli_afd_group_t *groups;
     evli_link_t again;
     evli_watch_t **watches; /* by key, from 1 */
     uint32_t count;         /* of places */
+    uint32_t used;          /* … of those */
+    uint32_t last;          /* key that was given out */
     uint32_t in_flight;
     OVERLAPPED_ENTRY entries[EVLI_IOCP_BATCH];
 } evli_iocp_t;
@@ -4727,6 +4801,8 @@ static int evli_iocp_init(evl_loop_t *loop) {
         evli_free(poller);
         return err;
     }
+    poller->timer =
+        CreateWaitableTimerExW(NULL, NULL, EVLI_TIMER_HIGH_RESOLUTION, TIMER_ALL_ACCESS);
     loop->priv.poller = poller;
     return 0;
 }
@@ -4798,22 +4874,24 @@ static void evli_watch_free(evli_watch_t *watch) {
     evli_free(watch);
 }
 
-/* Finds a free key. */
+/* Finds a free key: the next one round from the last. Half of the places stay free, so that it is
+ * near. */
 static int evli_watch_key(evli_iocp_t *poller, uint32_t *key) {
-    uint32_t i, room = poller->count;
-    evli_watch_t **watches;
-    for (i = 1; i < poller->count; i++)
-        if (poller->watches[i] == NULL) {
-            *key = i;
-            return 0;
-        }
-    watches = (evli_watch_t **)evli_grow(poller->watches, &room, room + 1, sizeof(*watches));
-    if (watches == NULL)
-        return EVL_ENOMEM;
-    memset(watches + poller->count, 0, (room - poller->count) * sizeof(*watches));
-    *key = poller->count == 0 ? 1 : poller->count;
-    poller->watches = watches;
-    poller->count = room;
+    if (poller->used + 1 > poller->count / 2) {
+        uint32_t room = poller->count;
+        evli_watch_t **watches =
+            (evli_watch_t **)evli_grow(poller->watches, &room, room + 1, sizeof(*watches));
+        if (watches == NULL)
+            return EVL_ENOMEM;
+        memset(watches + poller->count, 0, (room - poller->count) * sizeof(*watches));
+        poller->last = poller->count;
+        poller->watches = watches;
+        poller->count = room;
+    }
+    do {
+        poller->last = poller->last + 1 < poller->count ? poller->last + 1 : 1;
+    } while (poller->watches[poller->last] != NULL);
+    *key = poller->last;
     return 0;
 }
 
@@ -4837,6 +4915,7 @@ static int evli_watch_new(evli_iocp_t *poller, evli_io_t *io) {
     watch->io = io;
     watch->in.watch = watch->out.watch = watch;
     poller->watches[key] = watch;
+    poller->used++;
     io->key = key;
     return 0;
 }
@@ -4919,8 +4998,8 @@ static int evli_iocp_watch(evl_loop_t *loop, evli_io_t *io) {
     evli_iocp_t *poller = evli_iocp_of(loop);
     evli_watch_t *watch;
     int err = 0;
-    if (io->key == 0) {
-        if (loop->priv.backend->knows(loop, io->fd))
+    if (io->key == 0) { /* streams' sockets are their own, and evl_tcp_open has asked */
+        if (io->kind == EVLI_IO_POLL && loop->priv.backend->knows(loop, io->fd))
             return EVL_EEXIST;
         err = evli_watch_new(poller, io);
     }
@@ -4939,6 +5018,7 @@ static int evli_iocp_forget(evl_loop_t *loop, evli_io_t *io, int closing) {
     evli_watch_t *watch = poller->watches[io->key];
     (void)closing;
     poller->watches[io->key] = NULL;
+    poller->used--;
     io->key = 0;
     io->armed = 0;
     watch->io = NULL;
@@ -4996,6 +5076,22 @@ static void evli_iocp_again(evl_loop_t *loop, evli_iocp_t *poller) {
     }
 }
 
+/* What the timer calls on the loop's thread. That it interrupts the sleep is all it is for. */
+static void CALLBACK evli_iocp_rang(LPVOID arg, DWORD low, DWORD high) {
+    (void)arg;
+    (void)low;
+    (void)high;
+}
+
+/* Has the timer interrupt the sleep that follows. Returns whether it will. */
+static BOOL evli_iocp_set_timer(const evli_iocp_t *poller, uint64_t timeout_ns) {
+    LARGE_INTEGER due; /* in 100 ns; below 0: from now */
+    if (poller->timer == NULL || timeout_ns == 0 || timeout_ns == EVLI_NEVER)
+        return FALSE;
+    due.QuadPart = -(LONGLONG)(timeout_ns / 100 + 1);
+    return SetWaitableTimer(poller->timer, &due, 0, evli_iocp_rang, NULL, FALSE);
+}
+
 static int evli_iocp_wait(evl_loop_t *loop, uint64_t timeout_ns) {
     evli_iocp_t *poller = evli_iocp_of(loop);
     uint64_t ms = timeout_ns / EVLI_NS_PER_MS + (timeout_ns % EVLI_NS_PER_MS != 0);
@@ -5003,14 +5099,16 @@ static int evli_iocp_wait(evl_loop_t *loop, uint64_t timeout_ns) {
     uint64_t end = evli_add_ns(evli_sys_clock(), timeout_ns);
     int fault = EVLOOP_FAULT("iocp_wait");
     ULONG i, n = 0, woken = 0;
+    BOOL alertable;
     if (fault)
         return evl_translate_sys_error(fault);
     evli_iocp_again(loop, poller);
     if (!evli_list_empty(&loop->priv.ready))
         timeout = 0;
+    alertable = timeout != 0 && evli_iocp_set_timer(poller, timeout_ns);
     if (!GetQueuedCompletionStatusEx(poller->port, poller->entries, EVLI_IOCP_BATCH, &n, timeout,
-                                     FALSE)) {
-        if (GetLastError() != WAIT_TIMEOUT)
+                                     alertable)) {
+        if (GetLastError() != WAIT_TIMEOUT && GetLastError() != WAIT_IO_COMPLETION)
             return evli_win_error();
         return timeout != 0 && evli_sys_clock() < end ? (int)EVL_EINTR : 0; /* it was early */
     }
@@ -5034,6 +5132,8 @@ static void evli_iocp_destroy(evl_loop_t *loop) {
         CloseHandle(group->device);
         evli_free(group);
     }
+    if (poller->timer != NULL)
+        CloseHandle(poller->timer);
     CloseHandle(poller->port);
     evli_free(poller->watches);
     evli_free(poller);
@@ -5691,6 +5791,36 @@ static uint64_t evli_timeout_ns(evl_loop_t *loop) {
     return first->due_ns > now ? first->due_ns - now : 0;
 }
 
+/* Sets how long the loop has slept, for any thread to read. */
+static void evli_idle_set(evl_loop_t *loop, uint64_t slept_ns, uint64_t entered_ns) {
+    evli_fetch_add(&loop->priv.idle.version, 1);
+    evli_store(&loop->priv.idle.slept[0], (uint32_t)slept_ns);
+    evli_store(&loop->priv.idle.slept[1], (uint32_t)(slept_ns >> 32));
+    evli_store(&loop->priv.idle.entered[0], (uint32_t)entered_ns);
+    evli_store(&loop->priv.idle.entered[1], (uint32_t)(entered_ns >> 32));
+    evli_fetch_add(&loop->priv.idle.version, 1);
+}
+
+static uint64_t evli_idle_get(const uint32_t halves[2]) {
+    return (uint64_t)evli_load(&halves[1]) << 32 | evli_load(&halves[0]);
+}
+
+/* Reads it, again until nobody has written meanwhile. */
+EVLOOP_API uint64_t evl_metrics_idle_time(evl_loop_t *loop) {
+    uint64_t slept, entered, now;
+    uint32_t version;
+    for (;;) {
+        version = evli_load(&loop->priv.idle.version);
+        slept = evli_idle_get(loop->priv.idle.slept);
+        entered = evli_idle_get(loop->priv.idle.entered);
+        if (version % 2 == 0 && evli_load(&loop->priv.idle.version) == version)
+            break;
+        evli_sys_yield();
+    }
+    now = entered != 0 ? evli_sys_clock() : 0;
+    return now > entered ? slept + (now - entered) : slept;
+}
+
 /* Waits once. While `awake` is 0, senders wake the loop by a system call; it is cleared before the
  * last look at what they have sent, so that nothing can slip in between. */
 static int evli_wait(evl_loop_t *loop, uint64_t timeout_ns) {
@@ -5703,11 +5833,13 @@ static int evli_wait(evl_loop_t *loop, uint64_t timeout_ns) {
         if (loop->priv.flags & EVLI_L_IDLE_TIME)
             before = evli_sys_clock();
     }
+    if (before != 0)
+        evli_idle_set(loop, evli_idle_get(loop->priv.idle.slept), before);
     n = loop->priv.backend->wait(loop, timeout_ns);
     evli_store(&loop->priv.awake, 1);
     loop->priv.now_ns = evli_sys_clock();
     if (before != 0)
-        loop->priv.idle_ns += loop->priv.now_ns - before;
+        evli_idle_set(loop, evli_idle_get(loop->priv.idle.slept) + loop->priv.now_ns - before, 0);
     if (n > 0)
         loop->priv.events += (uint64_t)n;
     if (n > 0 && timeout_ns == 0)
@@ -5863,10 +5995,6 @@ EVLOOP_API int evl_metrics_info(evl_loop_t *loop, evl_metrics_t *metrics) {
     metrics->events = loop->priv.events;
     metrics->events_waiting = loop->priv.events_waiting;
     return 0;
-}
-
-EVLOOP_API uint64_t evl_metrics_idle_time(evl_loop_t *loop) {
-    return loop->priv.idle_ns;
 }
 
 /* ==== [SECTION] Loop lifetime ==== */
@@ -6946,14 +7074,15 @@ static void evli_writes_abort(evl_stream_t *stream, int err) {
 }
 
 /* The deadline of the queue: as long as there is one, and anew with progress. */
-static void evli_write_due(evl_stream_t *stream, int progress) {
+static int evli_write_due(evl_stream_t *stream, int progress) {
     evli_stream_ext_t *ext = stream->priv.ext;
     if (ext == NULL || stream->priv.connect_req != NULL)
-        return;
+        return 0;
     if (stream->priv.queue_tail == NULL)
         evli_due_stop(stream->loop, &ext->write_due);
     else if (ext->write_ns != 0 && (progress || ext->write_due.index == 0))
-        evli_stream_due(stream, &ext->write_due, ext->write_ns);
+        return evli_stream_due(stream, &ext->write_due, ext->write_ns);
+    return 0;
 }
 
 /* Delivery: the kernel has taken `n` bytes from the head of the queue. */
@@ -7021,12 +7150,13 @@ static void evli_stream_flush(evl_stream_t *stream) {
         if (--turns == 0 && !blocking)
             break;
     }
-    evli_write_due(stream, progress);
+    err = evli_write_due(stream, progress);
     if (stream->priv.queue_tail == NULL) {
         evli_io_rest(stream->loop, io, EVLI_OUT);
         return;
     }
-    err = evli_io_want(stream->loop, io, io->want | EVLI_OUT);
+    if (err == 0)
+        err = evli_io_want(stream->loop, io, io->want | EVLI_OUT);
     if (err != 0)
         evli_writes_abort(stream, err);
 }
@@ -7864,7 +7994,7 @@ static int evli_tcp_start_connect(evl_tcp_t *tcp, const struct sockaddr *addr, s
     struct sockaddr_in6 scoped;
     int err;
     memset(&scoped, 0, sizeof(scoped));
-    memcpy(&scoped, addr, len);
+    memcpy(&scoped, addr, (size_t)len);
     if (scoped.sin6_family == AF_INET6 && IN6_IS_ADDR_LINKLOCAL(&scoped.sin6_addr) &&
         scoped.sin6_scope_id == 0) { /* it needs the number of its link: any must do */
         scoped.sin6_scope_id = evli_sys_link_local_scope();
@@ -8371,6 +8501,8 @@ static const evli_handle_type_t *evli_handle_type_of(evl_handle_type type) {
 #define uv_write_s          evl_write_s
 #define uv_metrics_s        evl_metrics_s
 #define uv_thread_options_s evl_thread_options_s
+#define uv_any_handle       evl_any_handle
+#define uv_any_req          evl_any_req
 #define uv_poll_event       evl_poll_event
 #define uv_tcp_flags        evl_tcp_flags
 
