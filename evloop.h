@@ -987,7 +987,8 @@ EVLOOP_API int evl_post(evl_loop_t *loop, evl_task_cb cb, void *arg);
  * callbacks: at the first after evl_loop_init or evl_run) and kept for the rest of it, so that a
  * burst of starts costs one clock read. Timers run in the order of their due times, equal ones in
  * the order of their starts, never early, and at most once a pass: one started with 0 by its own
- * callback waits for the next. Due times beyond the end of the clock stay at its end. */
+ * callback waits for the next. A due time is no later than 2^63 ms on the clock; nanoseconds count up
+ * to 2^63, too. */
 typedef void (*evl_timer_cb)(evl_timer_t *timer);
 
 struct evl_timer_s {
@@ -2111,12 +2112,29 @@ static evli_due_t *evli_due_first(evl_loop_t *loop) {
     return NULL;
 }
 
-static inline uint64_t evli_add_ns(uint64_t a, uint64_t b) {
-    return a + b < a ? EVLI_NEVER : a + b;
+/* Due times and timeouts are nanoseconds. From 2^63 on, which is in 292 years, the lower bits count
+ * milliseconds: what is later is still the greater number, and a timeout that was given in
+ * milliseconds can be told again to the last one. */
+#define EVLI_FAR (UINT64_C(1) << 63)
+
+static inline uint64_t evli_far_ms(uint64_t ms) {
+    return ms < EVLI_FAR ? EVLI_FAR | ms : EVLI_NEVER;
 }
 
 static inline uint64_t evli_ms_to_ns(uint64_t ms) {
-    return ms > EVLI_NEVER / EVLI_NS_PER_MS ? EVLI_NEVER : ms * EVLI_NS_PER_MS;
+    return ms < EVLI_FAR / EVLI_NS_PER_MS ? ms * EVLI_NS_PER_MS : evli_far_ms(ms);
+}
+
+static inline uint64_t evli_ns_to_ms(uint64_t ns) {
+    return ns < EVLI_FAR ? ns / EVLI_NS_PER_MS : ns & ~EVLI_FAR;
+}
+
+/* When a timeout that begins now ends. */
+static inline uint64_t evli_add_ns(uint64_t now, uint64_t timeout) {
+    uint64_t sum = now + timeout;
+    if (EVLI_LIKELY(!((timeout | sum) & EVLI_FAR)))
+        return sum;
+    return evli_far_ms(evli_ns_to_ms(now) + evli_ns_to_ms(timeout));
 }
 
 /* ==== [SECTION] Task ring ==== */
@@ -5785,7 +5803,7 @@ static uint64_t evli_timeout_ns(evl_loop_t *loop) {
         evli_sent(loop))
         return 0;
     first = evli_due_first(loop);
-    if (first == NULL || first->due_ns == EVLI_NEVER)
+    if (first == NULL || first->due_ns >= EVLI_FAR)
         return EVLI_NEVER;
     now = evli_sys_clock();
     return first->due_ns > now ? first->due_ns - now : 0;
@@ -6499,24 +6517,31 @@ EVLOOP_API int evl_timer_init(evl_loop_t *loop, evl_timer_t *timer) {
     return 0;
 }
 
-EVLOOP_API int evl_timer_start_ns(evl_timer_t *timer, evl_timer_cb cb, uint64_t timeout_ns,
-                                  uint64_t repeat_ns) {
+static int evli_timer_start(evl_timer_t *timer, evl_timer_cb cb, uint64_t timeout,
+                            uint64_t repeat) {
     evl_loop_t *loop = timer->loop;
     int err;
     if (cb == NULL || evl_is_closing(EVLI_HANDLE(timer)))
         return EVL_EINVAL;
-    err = evli_due_start(loop, &timer->priv.due, evli_add_ns(evli_fresh_ns(loop), timeout_ns));
+    err = evli_due_start(loop, &timer->priv.due, evli_add_ns(evli_fresh_ns(loop), timeout));
     if (err != 0)
         return err;
     timer->priv.cb = cb;
-    timer->priv.repeat_ns = repeat_ns;
+    timer->priv.repeat_ns = repeat;
     evli_handle_start(EVLI_HANDLE(timer));
     return 0;
 }
 
 EVLOOP_API int evl_timer_start(evl_timer_t *timer, evl_timer_cb cb, uint64_t timeout_ms,
                                uint64_t repeat_ms) {
-    return evl_timer_start_ns(timer, cb, evli_ms_to_ns(timeout_ms), evli_ms_to_ns(repeat_ms));
+    return evli_timer_start(timer, cb, evli_ms_to_ns(timeout_ms), evli_ms_to_ns(repeat_ms));
+}
+
+EVLOOP_API int evl_timer_start_ns(evl_timer_t *timer, evl_timer_cb cb, uint64_t timeout_ns,
+                                  uint64_t repeat_ns) {
+    uint64_t most = EVLI_FAR - 1;
+    return evli_timer_start(timer, cb, timeout_ns < most ? timeout_ns : most,
+                            repeat_ns < most ? repeat_ns : most);
 }
 
 EVLOOP_API int evl_timer_stop(evl_timer_t *timer) {
@@ -6530,7 +6555,7 @@ EVLOOP_API int evl_timer_again(evl_timer_t *timer) {
         return EVL_EINVAL;
     if (timer->priv.repeat_ns == 0)
         return 0;
-    return evl_timer_start_ns(timer, timer->priv.cb, timer->priv.repeat_ns, timer->priv.repeat_ns);
+    return evli_timer_start(timer, timer->priv.cb, timer->priv.repeat_ns, timer->priv.repeat_ns);
 }
 
 EVLOOP_API void evl_timer_set_repeat(evl_timer_t *timer, uint64_t repeat_ms) {
@@ -6538,7 +6563,7 @@ EVLOOP_API void evl_timer_set_repeat(evl_timer_t *timer, uint64_t repeat_ms) {
 }
 
 EVLOOP_API uint64_t evl_timer_get_repeat(const evl_timer_t *timer) {
-    return timer->priv.repeat_ns / EVLI_NS_PER_MS;
+    return evli_ns_to_ms(timer->priv.repeat_ns);
 }
 
 EVLOOP_API uint64_t evl_timer_get_due_in(const evl_timer_t *timer) {
@@ -6547,7 +6572,9 @@ EVLOOP_API uint64_t evl_timer_get_due_in(const evl_timer_t *timer) {
         now = timer->loop->priv.fresh_ns;
     if (timer->priv.due.index == 0 || timer->priv.due.due_ns <= now)
         return 0;
-    return (timer->priv.due.due_ns - now) / EVLI_NS_PER_MS;
+    if (timer->priv.due.due_ns >= EVLI_FAR)
+        return evli_ns_to_ms(timer->priv.due.due_ns) - evli_ns_to_ms(now);
+    return evli_ns_to_ms(timer->priv.due.due_ns - now);
 }
 
 /* A repeating timer is set again before its callback, which may then stop it. The heap has room:

@@ -1152,6 +1152,8 @@ TEST(timer_huge_timeouts_saturate) {
         CHECK_EQ(evl_timer_start_ns(&timers[MS_COUNT + i], never_timer, huge_ns[i], 0), 0);
         CHECK_GE(evl_timer_get_due_in(&timers[MS_COUNT + i]), UINT64_C(1000000000000));
     }
+    for (int i = 3; i < MS_COUNT; i++) /* those that fit are told as they were given */
+        CHECK_EQ(evl_timer_get_due_in(&timers[i]), huge_ms[i]);
     CHECK_NE(evl_backend_timeout(&loop), 0); /* else the loop would spin */
     CHECK_NE(evl_run(&loop, EVL_RUN_NOWAIT), 0);
     new_timer(&tiny, "t");
@@ -1196,13 +1198,15 @@ TEST(timer_huge_repeat_saturates) {
     new_timer(&a, "a");
     new_timer(&b, "b");
     start_ms(&a, 0, UINT64_MAX);
-    CHECK_GE(evl_timer_get_repeat(&a), UINT64_MAX / 1000000);
+    CHECK_EQ(evl_timer_get_repeat(&a), UINT64_MAX / 2);
     CHECK_EQ(evl_timer_start_ns(&b, trace_timer, 0, UINT64_MAX), 0);
+    CHECK_EQ(evl_timer_get_repeat(&b), UINT64_MAX / 2 / MS);
     for (int i = 0; i < 10; i++)
         CHECK_NE(evl_run(&loop, EVL_RUN_NOWAIT), 0);
     CHECK_TRACE("ab");
     CHECK_EQ(evl_is_active((evl_handle_t *)&a), 1);
     evl_timer_set_repeat(&a, UINT64_MAX / 3);
+    CHECK_EQ(evl_timer_get_repeat(&a), UINT64_MAX / 3);
     CHECK_EQ(evl_timer_again(&a), 0);
     CHECK_NE(evl_run(&loop, EVL_RUN_NOWAIT), 0);
     CHECK_TRACE("");
