@@ -3225,10 +3225,16 @@ EVLOOP_API int evl_thread_create(evl_thread_t *thread, evl_thread_cb entry, void
     return evl_thread_create_ex(thread, &options, entry, arg);
 }
 
+#if defined(PTHREAD_STACK_MIN)
+#define EVLI_THREAD_STACK_MIN ((size_t)PTHREAD_STACK_MIN)
+#else
+#define EVLI_THREAD_STACK_MIN ((size_t)sysconf(_SC_THREAD_STACK_MIN)) /* NetBSD */
+#endif
+
 /* The stack sizes that pthread takes: whole pages, and not too few. */
 static size_t evli_thread_stack_size(size_t size) {
     size_t page = (size_t)sysconf(_SC_PAGESIZE);
-    size_t least = (size_t)PTHREAD_STACK_MIN;
+    size_t least = EVLI_THREAD_STACK_MIN;
     struct rlimit limit;
     if (size == 0) /* what the main thread has: musl, for one, gives others little */
         size = getrlimit(RLIMIT_STACK, &limit) == 0 && limit.rlim_cur != RLIM_INFINITY
@@ -3252,10 +3258,14 @@ EVLOOP_API int evl_thread_create_ex(evl_thread_t *thread, const evl_thread_optio
     start->arg = arg;
     err = pthread_attr_init(&attr);
     if (err == 0) {
-        size_t stack = options->flags & EVL_THREAD_HAS_STACK_SIZE ? options->stack_size : 0;
-        err = pthread_attr_setstacksize(&attr, evli_thread_stack_size(stack));
-        if (err == 0)
-            err = pthread_create(thread, &attr, evli_thread_main, start);
+        size_t stack = evli_thread_stack_size(
+            options->flags & EVL_THREAD_HAS_STACK_SIZE ? options->stack_size : 0);
+        do { /* glibc takes the program's thread-local variables out of the stack: it may need more */
+            err = pthread_attr_setstacksize(&attr, stack);
+            if (err == 0)
+                err = pthread_create(thread, &attr, evli_thread_main, start);
+            stack *= 2;
+        } while (err == EINVAL && stack <= (size_t)1 << 20);
         pthread_attr_destroy(&attr);
     }
     if (err != 0)
@@ -4399,8 +4409,8 @@ static int evli_kqueue_arm_wake(evli_kqueue_t *poller) {
     return evli_kqueue_change(poller->kq, 0, EVFILT_USER, EV_ADD | EV_CLEAR, 0, 0, NULL);
 }
 
-static void evli_kqueue_trigger(evli_kqueue_t *poller) {
-    evli_kqueue_change(poller->kq, 0, EVFILT_USER, 0, NOTE_TRIGGER, 0, NULL);
+static int evli_kqueue_trigger(evli_kqueue_t *poller) {
+    return evli_kqueue_change(poller->kq, 0, EVFILT_USER, 0, NOTE_TRIGGER, 0, NULL);
 }
 
 #else
@@ -4413,11 +4423,9 @@ static int evli_kqueue_arm_wake(evli_kqueue_t *poller) {
                               EV_ADD | EV_CLEAR, 0, 0, NULL);
 }
 
-static void evli_kqueue_trigger(evli_kqueue_t *poller) {
-    ssize_t n;
-    do {
-        n = write(poller->wake[1], "", 1);
-    } while (n < 0 && errno == EINTR); /* EAGAIN: it is full, and the loop awake soon */
+/* EAGAIN: it is full, and the loop awake soon. */
+static int evli_kqueue_trigger(evli_kqueue_t *poller) {
+    return write(poller->wake[1], "", 1) < 0 ? -errno : 0;
 }
 
 #endif
@@ -4494,77 +4502,86 @@ static int evli_kqueue_knows(const evl_loop_t *loop, evl_os_sock_t fd) {
     return evli_table_knows(&evli_kqueue_of(loop)->table, fd);
 }
 
-/* The filter for a bit of `bits`: its kind, 0 for none, and in *fflags and *data what narrows it. */
-static int evli_kqueue_filter(unsigned bit, unsigned bits, unsigned *fflags, int *data) {
-    *fflags = 0;
-    *data = 0;
-    if (bit == EVLI_OUT)
-        return EVFILT_WRITE;
-    if (bit == EVLI_IN)
-        return EVFILT_READ;
-    if (bit ==
-        EVLI_HUP) { /* a flag of reading; without interest in data, of more than ever comes */
-        *fflags = EVLI_NOTE_LOWAT;
-        *data = INT_MAX;
-        return EVLI_NOTE_LOWAT != 0 && !(bits & EVLI_IN) ? EVFILT_READ : 0;
-    }
-    *fflags = EVLI_NOTE_OOB;
-    return EVLI_EVFILT_EXCEPT;
+/* The bits that one filter serves. That of EVLI_IN tells of the hang-up too. */
+static const unsigned evli_kqueue_groups[] = {EVLI_IN | EVLI_HUP, EVLI_OUT, EVLI_PRI};
+static const int evli_kqueue_filters[] = {EVFILT_READ, EVFILT_WRITE, EVLI_EVFILT_EXCEPT};
+
+/* The bits of one group, as far as they make a difference to its filter. */
+static unsigned evli_kqueue_part(unsigned bits, size_t group) {
+    bits &= evli_kqueue_groups[group];
+    return bits & EVLI_IN ? (unsigned)EVLI_IN : bits;
 }
 
-/* Adds the filters of `add` and deletes those of `drop`. A filter that is gone already, because the
- * descriptor was closed behind our back, is deleted well enough. One for writing into a pipe that
- * nobody reads is refused by some: that is an event. */
-static int evli_kqueue_set(evl_loop_t *loop, evli_io_t *io, unsigned add, unsigned drop) {
-    const evli_kqueue_t *poller = evli_kqueue_of(loop);
-    static const unsigned bits[] = {EVLI_IN, EVLI_OUT, EVLI_HUP, EVLI_PRI};
-    int err = 0, clear = io->kind == EVLI_IO_POLL ? 0 : EV_CLEAR;
-    size_t i;
-    for (i = 0; i < EVLI_COUNT(bits); i++) { /* first, as IN and HUP share a filter */
-        unsigned fflags;
-        int data, filter = evli_kqueue_filter(bits[i], drop, &fflags, &data);
-        if (filter != 0 && (drop & bits[i]))
-            evli_kqueue_change(poller->kq, (uintptr_t)io->fd, filter, EV_DELETE, 0, 0, NULL);
+static void evli_kqueue_delete(const evl_loop_t *loop, const evli_io_t *io, size_t group) {
+    evli_kqueue_change(evli_kqueue_of(loop)->kq, (uintptr_t)io->fd, evli_kqueue_filters[group],
+                       EV_DELETE, 0, 0, NULL);
+}
+
+/* For the hang-up alone the filter is one of reading that waits for more than ever comes, where the
+ * kernel takes that wish. Where it does not, each arrival wakes the loop, but only once: EV_CLEAR.
+ * One for writing into a pipe that nobody reads is refused by some: that is an event. */
+static int evli_kqueue_add(evl_loop_t *loop, evli_io_t *io, size_t group, unsigned part) {
+    int level = io->kind == EVLI_IO_POLL && part != EVLI_HUP;
+    unsigned fflags = part == EVLI_HUP ? EVLI_NOTE_LOWAT : part == EVLI_PRI ? EVLI_NOTE_OOB : 0;
+    int err = evli_kqueue_change(evli_kqueue_of(loop)->kq, (uintptr_t)io->fd,
+                                 evli_kqueue_filters[group], EV_ADD | (level ? 0 : EV_CLEAR),
+                                 fflags, part == EVLI_HUP ? INT_MAX : 0, io);
+    if (err != EVL_EPIPE)
+        return err;
+    evli_io_event(loop, io, EVLI_OUT | EVLI_HUP);
+    return 0;
+}
+
+/* Replaces the filter of a group, for the bits `old`, by that for `part`. A filter keeps the flags it
+ * was added with: one that is to be another is deleted first. One that is gone already, because the
+ * descriptor was closed behind our back, is deleted well enough. */
+static int evli_kqueue_swap(evl_loop_t *loop, evli_io_t *io, size_t group, unsigned old,
+                            unsigned part) {
+    if (evli_kqueue_filters[group] == 0)
+        return 0;
+    if (old != 0 && (old != part || !EVLI_KQUEUE_CLOSE_DELETES))
+        evli_kqueue_delete(loop, io, group);
+    return part != 0 ? evli_kqueue_add(loop, io, group, part) : 0;
+}
+
+/* Goes from the filters for the bits of `from` to those for `to`; on an error all is as before. For a
+ * poll handle those that stay are added again: the descriptor may be another file's by now. */
+static int evli_kqueue_set(evl_loop_t *loop, evli_io_t *io, unsigned from, unsigned to) {
+    size_t i, tried;
+    int err = 0;
+    for (tried = 0; tried < EVLI_COUNT(evli_kqueue_filters) && err == 0; tried++) {
+        unsigned old = evli_kqueue_part(from, tried), part = evli_kqueue_part(to, tried);
+        if (part != 0 && (part != old || io->kind == EVLI_IO_POLL))
+            err = evli_kqueue_swap(loop, io, tried, old, part);
     }
-    for (i = 0; i < EVLI_COUNT(bits) && err == 0; i++) {
-        unsigned fflags;
-        int data, filter = evli_kqueue_filter(bits[i], add, &fflags, &data);
-        if (filter != 0 && (add & bits[i]))
-            err = evli_kqueue_change(poller->kq, (uintptr_t)io->fd, filter, EV_ADD | clear, fflags,
-                                     data, io);
-        if (err == EVL_EPIPE) {
-            evli_io_event(loop, io, EVLI_OUT | EVLI_HUP);
-            err = 0;
-        }
+    for (i = 0; i < tried; i++) {
+        unsigned old = evli_kqueue_part(from, i), part = evli_kqueue_part(to, i);
+        if (err != 0)
+            evli_kqueue_swap(loop, io, i, part, old);
+        else if (part == 0)
+            evli_kqueue_swap(loop, io, i, old, 0);
     }
     return err;
 }
 
 static int evli_kqueue_watch(evl_loop_t *loop, evli_io_t *io) {
     evli_kqueue_t *poller = evli_kqueue_of(loop);
-    unsigned armed = io->armed, bits = io->want;
+    unsigned bits = io->kind == EVLI_IO_POLL ? io->want : (unsigned)(io->want | io->armed);
     int err = evli_table_enter(&poller->table, io);
     if (err != 0)
         return err;
-    if (io->kind == EVLI_IO_POLL) {
-        err = evli_kqueue_set(loop, io, bits, armed & ~bits);
-    } else {
-        bits |= armed;
-        err = evli_kqueue_set(loop, io, bits & ~armed, 0);
-    }
-    if (err == 0) {
+    err = evli_kqueue_set(loop, io, io->armed, bits);
+    if (err == 0)
         io->armed = (uint8_t)bits;
-    } else if (armed == 0) {
-        evli_kqueue_set(loop, io, 0, bits);
+    else if (io->armed == 0)
         evli_table_leave(&poller->table, io);
-    }
     return err;
 }
 
 static int evli_kqueue_forget(evl_loop_t *loop, evli_io_t *io, int closing) {
     evli_kqueue_t *poller = evli_kqueue_of(loop);
     if (!closing || !EVLI_KQUEUE_CLOSE_DELETES)
-        evli_kqueue_set(loop, io, 0, io->armed);
+        evli_kqueue_set(loop, io, io->armed, 0);
     evli_table_leave(&poller->table, io);
     io->armed = 0;
     return 0;
@@ -4587,6 +4604,10 @@ static unsigned evli_kqueue_bits(const struct kevent *event) {
 
 static void evli_kqueue_event(evl_loop_t *loop, const struct kevent *event) {
     evli_io_t *io = (evli_io_t *)event->udata;
+    if (io->kind == EVLI_IO_POLL && (event->flags & EV_EOF) && (event->flags & EV_CLEAR)) {
+        evli_kqueue_delete(loop, io, 0); /* the end has come for good: a level */
+        evli_kqueue_add(loop, io, 0, EVLI_IN);
+    }
     if ((event->flags & EV_EOF) && event->fflags != 0 && io->kind == EVLI_IO_STREAM)
         io->error = -(int)event->fflags;
     if (event->filter == EVFILT_READ)
@@ -4621,9 +4642,11 @@ static int evli_kqueue_wait(evl_loop_t *loop, uint64_t timeout_ns) {
 }
 
 static void evli_kqueue_wake(evl_loop_t *loop) {
-    int saved = errno;
-    if (!EVLOOP_FAULT("wake"))
-        evli_kqueue_trigger(evli_kqueue_of(loop));
+    int err, saved = errno;
+    do {
+        int fault = EVLOOP_FAULT("wake");
+        err = fault ? -fault : evli_kqueue_trigger(evli_kqueue_of(loop));
+    } while (err == EVL_EINTR);
     errno = saved;
 }
 
