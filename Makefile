@@ -8,7 +8,8 @@ LDFLAGS  = -pthread
 
 # The pollers on which each test runs, by system; BACKENDS= leaves the choice to the loop.
 SYSTEM   := $(shell uname -s)
-BACKENDS = $(if $(filter Linux,$(SYSTEM)),epoll$(comma)poll,poll)
+BACKENDS = $(if $(filter Linux,$(SYSTEM)),epoll$(comma),$(if $(filter $(KQUEUES),$(SYSTEM)),kqueue$(comma)))poll
+KQUEUES  = Darwin FreeBSD OpenBSD NetBSD DragonFly
 comma    = ,
 
 # Each way to build the tests has its directory.
@@ -29,7 +30,7 @@ EXAMPLES := $(sort $(wildcard examples/*.c))
 # need(command, package): stops with one line when the command is missing.
 need = command -v $(1) >/dev/null || { echo "'$(1)' is missing; install it, for example: apt-get install $(2)" >&2; exit 1; }
 
-.PHONY: help run test tests examples windows test-windows macos lint format format-check asan tsan valgrind compile coverage test-compilers clean FORCE
+.PHONY: help run test tests examples windows test-windows macos macos-x86_64 macos-aarch64 out-examples lint format format-check asan tsan valgrind compile coverage test-compilers clean FORCE
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "%-14s %s\n", $$1, $$2 }' Makefile
@@ -96,20 +97,20 @@ test-windows: windows ## run the tests for Windows under wine; takes the options
 
 # ---- macOS ----
 
-ZIG   = zig
-MACOS = build/macos
+ZIG          = zig
+MACOS        = macos-x86_64 macos-aarch64
+OUT_EXAMPLES = $(EXAMPLES:examples/%.c=$(OUT)/%)
 
-macos: ## link the tests and the examples for macOS on x86_64 and aarch64, into build/macos
-	@$(call need,$(ZIG),zig, or name one by ZIG=path)
-	@for arch in x86_64 aarch64; do \
-	    $(MAKE) --no-print-directory tests $(EXAMPLES:examples/%.c=$(MACOS)-$$arch/%) \
-	        VARIANT=macos-$$arch CC="$(ZIG) cc -target $$arch-macos" MACOS=build/macos || exit 1; \
-	done
+macos: $(MACOS) ## link the tests and the examples for macOS, into build/macos-*
 
-$(MACOS)-x86_64/%: examples/%.c evloop.h
-	$(CC) $(LANGUAGE) $(CFLAGS) $(WARNINGS) -o $@ $< $(LDFLAGS)
+$(MACOS): macos-%:
+	@command -v $(ZIG) >/dev/null || \
+	    { echo "'$(ZIG)' is missing; get it from https://ziglang.org/download, and say where by ZIG=path" >&2; exit 1; }
+	@$(MAKE) --no-print-directory tests out-examples VARIANT=$@ CC='$(ZIG) cc -target $*-macos'
 
-$(MACOS)-aarch64/%: examples/%.c evloop.h
+out-examples: $(OUT_EXAMPLES)
+
+$(OUT_EXAMPLES): $(OUT)/%: examples/%.c evloop.h $(OUT)/flags
 	$(CC) $(LANGUAGE) $(CFLAGS) $(WARNINGS) -o $@ $< $(LDFLAGS)
 
 # ---- Checks that need more than a compiler ----

@@ -24,7 +24,6 @@
 #include <poll.h>
 #include <pthread.h>
 #include <sched.h>
-#include <semaphore.h>
 #include <signal.h>
 #include <sys/socket.h>
 #include <unistd.h>
@@ -67,23 +66,37 @@ static inline void os_yield(void) {
     sched_yield();
 }
 
-typedef sem_t os_sem_t;
+/* macOS has no semaphores without a name. */
+typedef struct {
+    pthread_mutex_t mutex;
+    pthread_cond_t raised;
+    unsigned count;
+} os_sem_t;
 
 static inline void os_sem_init(os_sem_t *sem) {
-    CHECK_EQ(sem_init(sem, 0, 0), 0);
+    CHECK_EQ(pthread_mutex_init(&sem->mutex, NULL), 0);
+    CHECK_EQ(pthread_cond_init(&sem->raised, NULL), 0);
+    sem->count = 0;
 }
 
 static inline void os_sem_destroy(os_sem_t *sem) {
-    CHECK_EQ(sem_destroy(sem), 0);
+    CHECK_EQ(pthread_cond_destroy(&sem->raised), 0);
+    CHECK_EQ(pthread_mutex_destroy(&sem->mutex), 0);
 }
 
 static inline void os_sem_post(os_sem_t *sem) {
-    CHECK_EQ(sem_post(sem), 0);
+    CHECK_EQ(pthread_mutex_lock(&sem->mutex), 0);
+    sem->count++;
+    CHECK_EQ(pthread_cond_signal(&sem->raised), 0);
+    CHECK_EQ(pthread_mutex_unlock(&sem->mutex), 0);
 }
 
 static inline void os_sem_wait(os_sem_t *sem) {
-    while (sem_wait(sem) != 0)
-        CHECK_EQ(errno, EINTR);
+    CHECK_EQ(pthread_mutex_lock(&sem->mutex), 0);
+    while (sem->count == 0)
+        CHECK_EQ(pthread_cond_wait(&sem->raised, &sem->mutex), 0);
+    sem->count--;
+    CHECK_EQ(pthread_mutex_unlock(&sem->mutex), 0);
 }
 
 static inline void os_setenv(const char *name, const char *value) {
@@ -193,15 +206,35 @@ static inline int os_domain(evl_os_sock_t sock) {
     return name.ss_family;
 }
 
+#if defined(TCP_KEEPIDLE)
+#define OS_TCP_KEEPIDLE TCP_KEEPIDLE
+#elif defined(TCP_KEEPALIVE)
+#define OS_TCP_KEEPIDLE TCP_KEEPALIVE /* macOS's name for it */
+#endif
+
+#if defined(OS_TCP_KEEPIDLE)
+
 static inline void os_check_keepalive(evl_os_sock_t sock, int idle, int intvl, int cnt) {
     int value = 0;
-    CHECK_EQ(os_getsockopt(sock, IPPROTO_TCP, TCP_KEEPIDLE, &value, sizeof(value)), 0);
+    CHECK_EQ(os_getsockopt(sock, IPPROTO_TCP, OS_TCP_KEEPIDLE, &value, sizeof(value)), 0);
     CHECK_EQ(value, idle);
     CHECK_EQ(os_getsockopt(sock, IPPROTO_TCP, TCP_KEEPINTVL, &value, sizeof(value)), 0);
     CHECK_EQ(value, intvl);
     CHECK_EQ(os_getsockopt(sock, IPPROTO_TCP, TCP_KEEPCNT, &value, sizeof(value)), 0);
     CHECK_EQ(value, cnt);
 }
+
+#else
+
+/* OpenBSD has one set of times for all sockets. */
+static inline void os_check_keepalive(evl_os_sock_t sock, int idle, int intvl, int cnt) {
+    (void)sock;
+    (void)idle;
+    (void)intvl;
+    (void)cnt;
+}
+
+#endif
 
 /* A file as a socket, which it is not. */
 static inline evl_os_sock_t os_file_handle(evl_file file) {
