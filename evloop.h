@@ -174,6 +174,7 @@
      EVLOOP_ASSERT(condition)
                              checks the library's own invariants, never your input; default
                              assert when EVLOOP_DEBUG_ASSERT is defined, else nothing
+     EVLOOP_ATOMIC_…         the compiler's atomics, where the library knows none: see [SECTION] Atomics
      EVLOOP_FAULT(name), EVLOOP_SHORT(name, count)
                              for tests: the errno with which the system call `name` is to fail or
                              0, and how much of `count` bytes it is to move; default 0 and `count`
@@ -1569,27 +1570,21 @@ EVLOOP_API void evl_key_set(evl_key_t *key, void *value);
 #define EVLI_HAVE_PPOLL   0
 #endif
 
-#if defined(__GNUC__) && !defined(__TINYC__)
-#define EVLI_HAVE_GNU_ATOMICS 1
+#define EVLI_OWN_ATOMICS     0
+#define EVLI_GNU_ATOMICS     1
+#define EVLI_MSVC_ATOMICS    2
+#define EVLI_X86_ASM_ATOMICS 3
+#if defined(EVLOOP_ATOMIC_CAS_PTR)
+#define EVLI_ATOMICS EVLI_OWN_ATOMICS
+#elif defined(__GNUC__) && !defined(__TINYC__)
+#define EVLI_ATOMICS EVLI_GNU_ATOMICS
+#elif defined(_MSC_VER)
+#define EVLI_ATOMICS EVLI_MSVC_ATOMICS
+#elif defined(__TINYC__) && (defined(__x86_64__) || defined(__i386__))
+#define EVLI_ATOMICS EVLI_X86_ASM_ATOMICS
 #else
-#define EVLI_HAVE_GNU_ATOMICS 0
-#endif
-
-#if defined(_MSC_VER) && !defined(__GNUC__)
-#define EVLI_HAVE_MSVC_ATOMICS 1
-#else
-#define EVLI_HAVE_MSVC_ATOMICS 0
-#endif
-
-#if defined(__TINYC__) && (defined(__x86_64__) || defined(__i386__))
-#define EVLI_HAVE_X86_ASM_ATOMICS 1
-#else
-#define EVLI_HAVE_X86_ASM_ATOMICS 0
-#endif
-
-#if !EVLI_HAVE_GNU_ATOMICS && !EVLI_HAVE_MSVC_ATOMICS && !EVLI_HAVE_X86_ASM_ATOMICS
 #error                                                                                             \
-    "evloop.h: no atomics known for this compiler: it needs GNU __atomic builtins, or to be MSVC or tcc on x86"
+    "evloop.h knows no atomics of this compiler: define EVLOOP_ATOMIC_LOAD and its kin, see [SECTION] Atomics"
 #endif
 
 #include <limits.h>
@@ -1798,8 +1793,49 @@ EVLOOP_API int evl_replace_allocator(evl_malloc_func malloc_func, evl_realloc_fu
 /* ==== [SECTION] Atomics ==== */
 
 /* All sequentially consistent but for the stores, which release: the wake-up protocol needs a load
- * that cannot pass the exchange before it. */
-#if EVLI_HAVE_GNU_ATOMICS
+ * that cannot pass the exchange before it.
+ *
+ * For a compiler that is not known here, define what it has before the include. On a uint32_t:
+ * EVLOOP_ATOMIC_LOAD(p), EVLOOP_ATOMIC_STORE(p, value), EVLOOP_ATOMIC_EXCHANGE(p, value),
+ * EVLOOP_ATOMIC_OR(p, bits) and EVLOOP_ATOMIC_ADD(p, value), the last three giving the old value; on
+ * a pointer: EVLOOP_ATOMIC_LOAD_PTR(p), EVLOOP_ATOMIC_EXCHANGE_PTR(p, value), and
+ * EVLOOP_ATOMIC_CAS_PTR(p, expected, value), which stores and gives 1 if *p is *expected, and else
+ * puts *p there and gives 0. */
+#if EVLI_ATOMICS == EVLI_OWN_ATOMICS
+
+static uint32_t evli_load(const uint32_t *p) {
+    return EVLOOP_ATOMIC_LOAD(p);
+}
+
+static void evli_store(uint32_t *p, uint32_t value) {
+    EVLOOP_ATOMIC_STORE(p, value);
+}
+
+static uint32_t evli_exchange(uint32_t *p, uint32_t value) {
+    return EVLOOP_ATOMIC_EXCHANGE(p, value);
+}
+
+static uint32_t evli_fetch_or(uint32_t *p, uint32_t bits) {
+    return EVLOOP_ATOMIC_OR(p, bits);
+}
+
+static uint32_t evli_fetch_add(uint32_t *p, uint32_t value) {
+    return EVLOOP_ATOMIC_ADD(p, value);
+}
+
+static evli_node_t *evli_load_node(evli_node_t *const *p) {
+    return EVLOOP_ATOMIC_LOAD_PTR(p);
+}
+
+static evli_node_t *evli_exchange_node(evli_node_t **p, evli_node_t *value) {
+    return EVLOOP_ATOMIC_EXCHANGE_PTR(p, value);
+}
+
+static int evli_cas_node(evli_node_t **p, evli_node_t **expected, evli_node_t *value) {
+    return EVLOOP_ATOMIC_CAS_PTR(p, expected, value);
+}
+
+#elif EVLI_ATOMICS == EVLI_GNU_ATOMICS
 
 static inline uint32_t evli_load(const uint32_t *p) {
     return __atomic_load_n(p, __ATOMIC_SEQ_CST);
@@ -1834,7 +1870,7 @@ static inline int evli_cas_node(evli_node_t **p, evli_node_t **expected, evli_no
     return __atomic_compare_exchange_n(p, expected, value, 1, __ATOMIC_SEQ_CST, __ATOMIC_RELAXED);
 }
 
-#elif EVLI_HAVE_MSVC_ATOMICS
+#elif EVLI_ATOMICS == EVLI_MSVC_ATOMICS
 
 static __inline uint32_t evli_load(const uint32_t *p) {
     return (uint32_t)_InterlockedOr((volatile long *)(uintptr_t)p, 0);
@@ -1871,7 +1907,7 @@ static __inline int evli_cas_node(evli_node_t **p, evli_node_t **expected, evli_
     return *expected == old;
 }
 
-#elif EVLI_HAVE_X86_ASM_ATOMICS
+#elif EVLI_ATOMICS == EVLI_X86_ASM_ATOMICS
 
 /* tcc has neither builtins nor barriers, but inline assembly. x86 loads acquire and stores release
  * by themselves, and tcc does not reorder them. */
@@ -3049,18 +3085,31 @@ EVLI_SPARE int evli_sys_shutdown(evl_os_sock_t sock) {
     return r == SOCKET_ERROR ? evli_wsa_error() : 0;
 }
 
-/* The number of probes cannot be set: it is 10. */
-EVLI_SPARE int evli_sys_keepalive(evl_os_sock_t sock, int on, unsigned int idle, unsigned int intvl,
-                                  unsigned int cnt) {
+/* What Windows has before 10 (1709): the number of probes cannot be set there, it is 10. */
+static int evli_sys_keepalive_old(evl_os_sock_t sock, unsigned int idle, unsigned int intvl) {
     struct tcp_keepalive values;
     DWORD unused;
-    (void)cnt;
-    values.onoff = on ? 1 : 0;
+    values.onoff = 1;
     values.keepalivetime = idle * 1000;
     values.keepaliveinterval = intvl * 1000;
     if (WSAIoctl(sock, SIO_KEEPALIVE_VALS, &values, sizeof(values), NULL, 0, &unused, NULL, NULL) ==
         SOCKET_ERROR)
         return evli_wsa_error();
+    return 0;
+}
+
+EVLI_SPARE int evli_sys_keepalive(evl_os_sock_t sock, int on, unsigned int idle, unsigned int intvl,
+                                  unsigned int cnt) {
+    enum { KEEPIDLE = 3, KEEPCNT = 16, KEEPINTVL = 17 }; /* TCP_…: older headers lack them */
+    DWORD idle_s = idle, intvl_s = intvl, probes = cnt;
+    BOOL enable = on != 0;
+    int err = evli_sys_setsockopt(sock, SOL_SOCKET, SO_KEEPALIVE, &enable, sizeof(enable));
+    if (err != 0 || !on)
+        return err;
+    if (evli_sys_setsockopt(sock, IPPROTO_TCP, KEEPIDLE, &idle_s, sizeof(idle_s)) != 0 ||
+        evli_sys_setsockopt(sock, IPPROTO_TCP, KEEPINTVL, &intvl_s, sizeof(intvl_s)) != 0 ||
+        evli_sys_setsockopt(sock, IPPROTO_TCP, KEEPCNT, &probes, sizeof(probes)) != 0)
+        return evli_sys_keepalive_old(sock, idle, intvl);
     return 0;
 }
 
@@ -4774,6 +4823,7 @@ typedef struct {
     evli_afd_poll_t poll;
     struct evli_watch_s *watch;
     unsigned bits; /* in flight for these; 0: not in flight */
+    int cancelled;
 } evli_afd_op_t;
 
 /* What an io has at the kernel. */
@@ -5009,8 +5059,17 @@ static int evli_afd_start(evli_iocp_t *poller, evli_afd_op_t *op, unsigned bits)
     if (status != 0 && status != EVLI_STATUS_PENDING)
         return evli_nt_error(status);
     op->bits = bits;
+    op->cancelled = 0;
     poller->in_flight++;
     return 0;
+}
+
+/* Ends an operation before its time; that is told at the port, too. */
+static void evli_afd_cancel(evli_afd_op_t *op) {
+    if (op->bits == 0 || op->cancelled)
+        return;
+    op->cancelled = 1;
+    evli_nt.cancel(op->watch->group->device, &op->iosb, &op->iosb);
 }
 
 /* Starts what is missing for `bits`. An operation in flight for too little is left alone when it is
@@ -5022,7 +5081,7 @@ static int evli_watch_arm(evli_iocp_t *poller, evli_watch_t *watch, unsigned bit
     if (in != 0 && watch->in.bits == 0)
         err = evli_afd_start(poller, &watch->in, in);
     else if ((in & ~watch->in.bits) != 0)
-        evli_nt.cancel(watch->group->device, &watch->in.iosb, &watch->in.iosb);
+        evli_afd_cancel(&watch->in);
     if (err == 0 && out != 0 && watch->out.bits == 0)
         err = evli_afd_start(poller, &watch->out, out);
     return err;
@@ -5064,10 +5123,8 @@ static int evli_iocp_forget(evl_loop_t *loop, evli_io_t *io, int closing) {
     io->armed = 0;
     watch->io = NULL;
     evli_list_remove(&watch->link);
-    if (watch->in.bits != 0)
-        evli_nt.cancel(watch->group->device, &watch->in.iosb, &watch->in.iosb);
-    if (watch->out.bits != 0)
-        evli_nt.cancel(watch->group->device, &watch->out.iosb, &watch->out.iosb);
+    evli_afd_cancel(&watch->in);
+    evli_afd_cancel(&watch->out);
     if (watch->in.bits == 0 && watch->out.bits == 0)
         evli_watch_free(watch);
     return 0;
@@ -5094,9 +5151,10 @@ static void evli_afd_ended(evl_loop_t *loop, evli_iocp_t *poller, evli_afd_op_t 
         return;
     }
     evli_watch_again(poller, watch);
-    if (op->iosb.status < 0 || op->poll.count == 0) /* cancelled */
-        return;
-    evli_io_event(loop, watch->io, evli_afd_bits(events));
+    if (op->iosb.status < 0 && !op->cancelled) /* the driver gives up, and would again */
+        evli_io_event(loop, watch->io, EVLI_ALL | EVLI_ERR);
+    else if (op->iosb.status >= 0 && op->poll.count > 0)
+        evli_io_event(loop, watch->io, evli_afd_bits(events));
 }
 
 /* Starts again what has ended and is still waited for. */
