@@ -12,6 +12,9 @@ BACKENDS = $(if $(filter Linux,$(SYSTEM)),epoll$(comma),$(if $(filter $(KQUEUES)
 KQUEUES  = Darwin FreeBSD OpenBSD NetBSD DragonFly
 comma    = ,
 
+# What runs the tests, and each of their processes, when CC builds for another processor.
+EMULATOR =
+
 # Each way to build the tests has its directory.
 VARIANT = plain
 OUT     = build/$(VARIANT)
@@ -22,7 +25,7 @@ TEST_OBJECTS  = $(OUT)/main.o $(TEST_SOURCES:tests/%.c=$(OUT)/%.o)
 TEST_OPTIONS  = $(if $(BACKENDS),--backends $(BACKENDS)) $(if $(FILTER),--filter $(FILTER)) \
                 $(if $(SHUFFLE),$(if $(filter 1,$(SHUFFLE)),--shuffle,--shuffle=$(SHUFFLE))) \
                 $(if $(JOBS),--jobs $(JOBS)) $(if $(REPEAT),--repeat $(REPEAT))
-TEST_RUN      = $(OUT)/tests $(TEST_OPTIONS)
+TEST_RUN      = $(if $(EMULATOR),TEST_WRAPPER='$(EMULATOR)' $(EMULATOR)) $(OUT)/tests $(TEST_OPTIONS)
 SLOW          = TEST_SLOW=1 TEST_TIMEOUT=$${TEST_TIMEOUT:-60}
 
 EXAMPLES := $(sort $(wildcard examples/*.c))
@@ -30,7 +33,7 @@ EXAMPLES := $(sort $(wildcard examples/*.c))
 # need(command, package): stops with one line when the command is missing.
 need = command -v $(1) >/dev/null || { echo "'$(1)' is missing; install it, for example: apt-get install $(2)" >&2; exit 1; }
 
-.PHONY: help run test tests examples windows test-windows macos macos-x86_64 macos-aarch64 out-examples lint format format-check asan tsan valgrind compile coverage test-compilers clean FORCE
+.PHONY: help run test tests examples windows test-windows macos macos-x86_64 macos-aarch64 out-examples lint format format-check asan tsan valgrind compile coverage test-compilers test-cross clean FORCE
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "%-14s %s\n", $$1, $$2 }' Makefile
@@ -137,6 +140,9 @@ compile: ## compile evloop.h in each way to include it, with each compiler at ha
 
 test-compilers: ## run the tests as built by other compilers, and with each part left out
 	sh tests/variants.sh
+
+test-cross: ## run the tests as built for other processors, under emulators
+	sh tests/cross.sh
 
 coverage: ## print the share of evloop.h's lines that the tests run; below 90 % is an error
 	@$(call need,gcc,gcc)

@@ -617,6 +617,11 @@ int test_slow(void) {
     return slow != NULL && strcmp(slow, "1") == 0;
 }
 
+int test_valgrind(void) {
+    const char *wrapper = getenv("TEST_WRAPPER");
+    return wrapper != NULL && strstr(wrapper, "valgrind") != NULL;
+}
+
 const char *test_backend(void) {
     const char *backend = getenv("EVLOOP_BACKEND");
     return backend != NULL ? backend : "";
@@ -637,7 +642,7 @@ static int test_run_here(const char *name) {
         fprintf(stderr, "there is no test named %s\n", name);
         return 2;
     }
-    test_fill = getenv("TEST_WRAPPER") == NULL;
+    test_fill = !test_valgrind();
     test_init_system();
     test->run();
     if (test_alloc_live() != 0 && !test_leak_allowed) {

@@ -92,6 +92,9 @@ void test_sleep_ms(unsigned ms);
 /* 1 under a sanitizer, valgrind or an emulator: upper bounds on time do not hold there. */
 int test_slow(void);
 
+/* 1 under valgrind, which keeps descriptors and a limit of its own. */
+int test_valgrind(void);
+
 /* How many descriptors below 1024 are open. */
 int test_open_fds(void);
 
