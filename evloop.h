@@ -174,7 +174,7 @@
      EVLOOP_ASSERT(condition)
                              checks the library's own invariants, never your input; default
                              assert when EVLOOP_DEBUG_ASSERT is defined, else nothing
-     EVLOOP_ATOMIC_…         the compiler's atomics, where the library knows none: see [SECTION] Atomics
+     EVLOOP_ATOMIC_…         the compiler's atomics, where the library knows none: see Atomics
      EVLOOP_FAULT(name), EVLOOP_SHORT(name, count)
                              for tests: the errno with which the system call `name` is to fail or
                              0, and how much of `count` bytes it is to move; default 0 and `count`
@@ -1584,7 +1584,7 @@ EVLOOP_API void evl_key_set(evl_key_t *key, void *value);
 #define EVLI_ATOMICS EVLI_X86_ASM_ATOMICS
 #else
 #error                                                                                             \
-    "evloop.h knows no atomics of this compiler: define EVLOOP_ATOMIC_LOAD and its kin, see [SECTION] Atomics"
+    "evloop.h knows no atomics of this compiler: define EVLOOP_ATOMIC_LOAD and its kin as the section Atomics says"
 #endif
 
 #include <limits.h>
