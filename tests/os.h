@@ -39,6 +39,16 @@
 #define OS_LAST_BACKEND    "poll"  /* always there, and has no descriptor */
 #define OS_PROFILER_SIGNAL SIGPROF /* that EVL_LOOP_BLOCK_SIGNAL takes; 0: none */
 
+/* What a loop takes that is not told which. */
+#if defined(__linux__)
+#define OS_FIRST_BACKEND "epoll"
+#elif defined(__APPLE__) || defined(__FreeBSD__) || defined(__OpenBSD__) || defined(__NetBSD__) || \
+    defined(__DragonFly__)
+#define OS_FIRST_BACKEND "kqueue"
+#else
+#define OS_FIRST_BACKEND "poll"
+#endif
+
 /* The library's code for an error: that of the system, or a number of its own. */
 #define OS_CODE(error, number) (-(error))
 
@@ -262,6 +272,7 @@ static inline int os_poll(evl_os_sock_t sock, short events, int ms) {
 /* ---- Windows --------------------------------------------------------------------------------- */
 
 #define OS_SLEEPS_IN_MS    1 /* before Windows 10, and under wine */
+#define OS_FIRST_BACKEND   "iocp"
 #define OS_LAST_BACKEND    "iocp"
 #define OS_PROFILER_SIGNAL 0
 
@@ -464,6 +475,37 @@ static inline int os_again(void) {
 #endif
 
 /* ---- Everywhere ------------------------------------------------------------------------------ */
+
+/* What the backend that runs calls the system calls of its own, to make them fail. */
+typedef struct {
+    const char *backend;
+    const char *create; /* makes what the loop sleeps on */
+    const char *watch;  /* tells the kernel what to wait for; NULL: nothing is told beforehand */
+    const char *wait;   /* sleeps */
+} os_calls_t;
+
+static inline const os_calls_t *os_calls(void) {
+    static const os_calls_t calls[] = {{"epoll", "epoll_create", "epoll_ctl", "epoll_wait"},
+                                       {"kqueue", "kqueue", "kevent_change", "kevent"},
+                                       {"iocp", "iocp", NULL, "iocp_wait"},
+                                       {"poll", "pipe", NULL, "poll"}};
+    const char *backend = test_backend()[0] != '\0' ? test_backend() : OS_FIRST_BACKEND;
+    size_t i = 0;
+    while (strcmp(calls[i].backend, backend) != 0 && i < 3)
+        i++;
+    CHECK_STR(calls[i].backend, backend);
+    return &calls[i];
+}
+
+/* The kqueue of libkqueue, for systems that have none, is not one in every respect. */
+#if defined(EVLOOP_USE_KQUEUE)
+#define SKIP_ON_LIBKQUEUE(quirk)                                                                   \
+    (strcmp(os_calls()->backend, "kqueue") == 0 ? SKIP("libkqueue: " quirk) : (void)0)
+#else
+#define SKIP_ON_LIBKQUEUE(quirk) ((void)0)
+#endif
+
+#define OS_NO_POLL_ON_KQUEUE "its descriptor is the end of a pipe, never readable"
 
 static inline void start_thread(os_thread_t *thread, void *(*run)(void *), void *arg) {
     os_thread_start(thread, 0, run, arg);

@@ -122,7 +122,7 @@ void test_allow_leak(void);
 
 /* ---- Faults: what the system calls of the library answer ------------------------------------- */
 
-/* A name is that of the system call: "read", "accept", "epoll_wait", ... Several names may be set
+/* A name is that of the system call: "recv", "accept", "epoll_wait", ... Several names may be set
  * at once; setting a name again replaces what was set and zeroes its counts. */
 
 /* The nth call from now on (1: the next one) fails with errno `err` and is not made; so do the

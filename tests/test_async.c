@@ -1177,6 +1177,7 @@ TEST(async_send_outside_of_run_makes_the_backend_readable) {
     int fd = evl_backend_fd(&loop);
     if (fd == -1)
         SKIP("this backend has no descriptor");
+    SKIP_ON_LIBKQUEUE(OS_NO_POLL_ON_KQUEUE);
     CHECK_EQ(evl_async_init(&loop, &first, count_async), 0);
     for (int i = 1; i <= 3; i++) {
         CHECK_NE(evl_run(&loop, EVL_RUN_NOWAIT), 0);
@@ -1202,6 +1203,7 @@ TEST(async_embedded_loop_is_woken_by_a_thread) {
     int fd = evl_backend_fd(&loop);
     if (fd == -1)
         SKIP("this backend has no descriptor");
+    SKIP_ON_LIBKQUEUE(OS_NO_POLL_ON_KQUEUE);
     CHECK_EQ(evl_async_init(&loop, &first, close_async), 0);
     start_thread(&thread, send_soon, &first);
     while (evl_loop_alive(&loop)) {

@@ -1978,11 +1978,11 @@ TEST(loop_backend_that_does_not_exist) {
 
 TEST(loop_backend_fd) {
     open_loop();
-    if (strcmp(test_backend(), "epoll") == 0) {
+    if (strcmp(os_calls()->backend, "poll") == 0) {
+        CHECK_EQ(evl_backend_fd(&loop), -1);
+    } else {
         CHECK_GE(evl_backend_fd(&loop), 0);
         CHECK_NE(fcntl(evl_backend_fd(&loop), F_GETFD) & FD_CLOEXEC, 0);
-    } else if (strcmp(test_backend(), "poll") == 0) {
-        CHECK_EQ(evl_backend_fd(&loop), -1);
     }
     finish(&loop);
 }
@@ -2015,6 +2015,7 @@ TEST(loop_embedded_in_another_loop) {
     open_loop();
     if (evl_backend_fd(&loop) == -1)
         SKIP("this backend has no descriptor");
+    SKIP_ON_LIBKQUEUE(OS_NO_POLL_ON_KQUEUE);
     socket_pair(sockets);
     CHECK_EQ(evl_poll_init_socket(&loop, &poll_handle, sockets[0]), 0);
     CHECK_EQ(evl_poll_start(&poll_handle, EVL_READABLE, embed_poll), 0);
@@ -2047,6 +2048,7 @@ TEST(loop_embedded_sees_what_was_sent_late_in_a_run) {
     open_loop();
     if (evl_backend_fd(&loop) == -1)
         SKIP("this backend has no descriptor");
+    SKIP_ON_LIBKQUEUE(OS_NO_POLL_ON_KQUEUE);
     CHECK_EQ(evl_async_init(&loop, &async, child_async), 0);
     new_timer(&timer, "");
     timer.data = &async;
@@ -2341,11 +2343,11 @@ TEST(loop_survives_each_failing_allocation) {
 
 /* The system calls that a poller is made of, the nth of each failing: an error, or all is well. */
 TEST(loop_survives_each_failing_system_call) {
-    static const char *const names[] = {"epoll_create", "eventfd", "epoll_ctl",
-                                        "pipe",         "fionbio", "fcntl"};
+    static const char *const names[] = {"epoll_create",  "eventfd", "epoll_ctl", "kqueue",
+                                        "kevent_change", "pipe",    "fionbio",   "fcntl"};
     static const int errors[] = {EMFILE, ENFILE, ENOMEM};
     int fds = test_open_fds();
-    for (int name = 0; name < 6; name++)
+    for (int name = 0; name < 8; name++)
         for (int err = 0; err < 3; err++)
             for (long nth = 1;; nth++) {
                 trace_reset();
@@ -2368,13 +2370,14 @@ TEST(loop_survives_each_failing_system_call) {
 #if !defined(_WIN32)
 
 TEST(loop_init_reports_each_failing_system_call) {
-    static const char *const names[] = {"epoll_create", "eventfd", "epoll_ctl", "pipe"};
-    static const int errors[] = {EMFILE, ENFILE, ENOMEM, EMFILE};
+    static const char *const names[] = {"epoll_create", "eventfd",       "epoll_ctl",
+                                        "kqueue",       "kevent_change", "pipe"};
+    static const int errors[] = {EMFILE, ENFILE, ENOMEM, EMFILE, ENOMEM, EMFILE};
     int fds = test_open_fds(), hits = 0;
-    for (int i = 0; i < 4; i++) {
+    for (int i = 0; i < 6; i++) {
         test_fault_set(names[i], 1, 1, errors[i]);
         int result = evl_loop_init(&loop);
-        if (test_fault_hits(names[i]) == 0) { /* the other backend's */
+        if (test_fault_hits(names[i]) == 0) { /* another backend's */
             CHECK_EQ(result, 0);
             CHECK_EQ(evl_loop_close(&loop), 0);
         } else {
@@ -2386,8 +2389,7 @@ TEST(loop_init_reports_each_failing_system_call) {
         test_fault_clear();
     }
     CHECK_GT(hits, 0);
-    test_fault_set("epoll_create", 1, -1, EMFILE);
-    test_fault_set("pipe", 1, -1, EMFILE);
+    test_fault_set(os_calls()->create, 1, -1, EMFILE);
     CHECK_EQ(evl_loop_new() == NULL, 1);
     CHECK_EQ(evl_default_loop() == NULL, 1);
     test_fault_clear();
@@ -2396,17 +2398,11 @@ TEST(loop_init_reports_each_failing_system_call) {
 
 #endif /* !_WIN32 */
 
-static const char *wait_name(void) {
-    return strcmp(test_backend(), "poll") == 0   ? "poll"
-           : strcmp(test_backend(), "iocp") == 0 ? "iocp_wait"
-                                                 : "epoll_wait";
-}
-
 /* An error that has no business here is reported, and the loop is as good as before. */
 TEST(loop_wait_that_fails_is_reported) {
     open_loop();
     CHECK_EQ(evl_set_immediate(&loop, trace_task, text("i"), NULL), 0);
-    test_fault_set(wait_name(), 1, 1, ENOMEM);
+    test_fault_set(os_calls()->wait, 1, 1, ENOMEM);
     CHECK_EQ(evl_run(&loop, EVL_RUN_DEFAULT), EVL_ENOMEM);
     test_fault_clear();
     run_all();
@@ -2424,15 +2420,15 @@ TEST(loop_wait_interrupted_by_signals) {
         if (idle_time)
             CHECK_EQ(evl_loop_configure(&loop, EVL_METRICS_IDLE_TIME), 0);
         CHECK_EQ(evl_timer_start(&timer, trace_timer, 3600000, 0), 0);
-        test_fault_set(wait_name(), 1, 3, EINTR);
+        test_fault_set(os_calls()->wait, 1, 3, EINTR);
         CHECK_NE(evl_run(&loop, EVL_RUN_NOWAIT), 0);
-        CHECK_GE(test_fault_hits(wait_name()), 1);
+        CHECK_GE(test_fault_hits(os_calls()->wait), 1);
         for (long nth = 1; nth <= 2; nth++) {
             uint64_t start = evl_hrtime();
             CHECK_EQ(evl_timer_start(&timer, trace_timer, 5, 0), 0);
-            test_fault_set(wait_name(), nth, 3, EINTR);
+            test_fault_set(os_calls()->wait, nth, 3, EINTR);
             CHECK_EQ(evl_run(&loop, EVL_RUN_ONCE), 0); /* it goes on sleeping */
-            CHECK_GE(test_fault_hits(wait_name()), nth == 1);
+            CHECK_GE(test_fault_hits(os_calls()->wait), nth == 1);
             CHECK_GE(evl_hrtime() - start, 5 * MS);
             CHECK_TRACE("t");
         }
@@ -2472,13 +2468,23 @@ TEST(loop_wakeup_interrupted_by_signals) {
     CHECK_EQ(errno, 4711); /* it may be called from a signal handler */
     CHECK_EQ(test_fault_hits("wake"), 3);
     CHECK_EQ(test_fault_calls("wake"), 4);
-    if (evl_backend_fd(&loop) != -1) {
-        struct pollfd pollfd;
-        pollfd.fd = evl_backend_fd(&loop);
-        pollfd.events = POLLIN;
-        pollfd.revents = 0;
-        CHECK_EQ(poll(&pollfd, 1, 0), 1);
-    }
+    run_all();
+    CHECK_TRACE("a");
+    finish(&loop);
+}
+
+TEST(loop_embedded_sees_an_interrupted_wakeup) {
+    evl_async_t async;
+    open_loop();
+    if (evl_backend_fd(&loop) == -1)
+        SKIP("this backend has no descriptor");
+    SKIP_ON_LIBKQUEUE(OS_NO_POLL_ON_KQUEUE);
+    CHECK_EQ(evl_async_init(&loop, &async, child_async), 0);
+    CHECK_EQ(os_poll(evl_backend_fd(&loop), POLLIN, 0), 0);
+    test_fault_set("wake", 1, 3, EINTR);
+    CHECK_EQ(evl_async_send(&async), 0);
+    CHECK_EQ(test_fault_hits("wake"), 3);
+    CHECK_EQ(os_poll(evl_backend_fd(&loop), POLLIN, 0), POLLIN);
     run_all();
     CHECK_TRACE("a");
     finish(&loop);
@@ -2486,7 +2492,8 @@ TEST(loop_wakeup_interrupted_by_signals) {
 
 /* evl_loop_fork that fails, at each call it makes, can be called again. */
 TEST(loop_fork_can_be_repeated_when_it_fails) {
-    static const char *const names[] = {"epoll_create", "eventfd", "epoll_ctl", "pipe"};
+    static const char *const names[] = {"epoll_create", "eventfd",       "epoll_ctl",
+                                        "kqueue",       "kevent_change", "pipe"};
     enum { COUNT = 3 };
     evl_poll_t polls[COUNT];
     evl_async_t async;
@@ -2501,7 +2508,7 @@ TEST(loop_fork_can_be_repeated_when_it_fails) {
     CHECK_EQ(evl_async_init(&loop, &async, child_async), 0);
     CHECK_NE(evl_run(&loop, EVL_RUN_NOWAIT), 0);
     int fds = test_open_fds();
-    for (int name = 0; name < 4; name++)
+    for (int name = 0; name < 6; name++)
         for (long nth = 1; nth <= 5; nth++) {
             pid_t pid = fork();
             CHECK_GE(pid, 0);
@@ -2547,7 +2554,8 @@ TEST(loop_fork_that_failed_can_be_closed) {
             expect_exit_0(pid);
             continue;
         }
-        test_fault_set(strcmp(test_backend(), "poll") == 0 ? "pipe" : "epoll_ctl", nth, -1, ENOMEM);
+        test_fault_set(os_calls()->watch != NULL ? os_calls()->watch : os_calls()->create, nth, -1,
+                       ENOMEM);
         evl_loop_fork(&loop);
         test_fault_clear();
         CHECK_EQ(evl_loop_destroy(&loop, 1000), 0);

@@ -1213,6 +1213,7 @@ TEST(stream_read_past_an_urgent_mark) {
     net_t net;
     evl_tcp_t tcp;
     net_sink_t sink;
+    SKIP_ON_LIBKQUEUE("it counts the bytes before an urgent mark as all that wait");
     net_open(&net);
     memset(&sink, 0, sizeof(sink));
     evl_os_sock_t peer = net_half(&net, &tcp);
@@ -2000,15 +2001,15 @@ TEST(stream_write_without_registration) {
     evl_tcp_t tcp;
     evl_write_t reqs[2];
     int failed = 0;
-    if (strcmp(test_backend(), "epoll") != 0)
-        SKIP("only epoll registers with the kernel");
+    if (os_calls()->watch == NULL)
+        SKIP("this backend registers nothing with the kernel");
     net_open(&net);
     evl_os_sock_t peer = net_half_tight(&net, &tcp);
-    test_fault_set("epoll_ctl", 1, 1, ENOMEM);
+    test_fault_set(os_calls()->watch, 1, 1, ENOMEM);
     evl_buf_t buf = net_buf(0, 60000);
     reqs[0].data = &failed;
     CHECK_EQ(evl_write(&reqs[0], net_stream(&tcp), &buf, 1, on_write_no_memory), 0);
-    CHECK_EQ(test_fault_hits("epoll_ctl"), 1);
+    CHECK_EQ(test_fault_hits(os_calls()->watch), 1);
     test_fault_clear();
     CHECK_EQ(evl_write(&reqs[1], net_stream(&tcp), &buf, 1, on_write_never), EVL_EPIPE);
     NET_UNTIL(&net.loop, failed == 1);
@@ -2023,13 +2024,13 @@ TEST(stream_read_without_registration) {
     net_t net;
     evl_tcp_t tcp;
     net_sink_t sink;
-    if (strcmp(test_backend(), "epoll") != 0)
-        SKIP("only epoll registers with the kernel");
+    if (os_calls()->watch == NULL)
+        SKIP("this backend registers nothing with the kernel");
     net_open(&net);
     memset(&sink, 0, sizeof(sink));
     evl_os_sock_t peer = net_half(&net, &tcp);
     tcp.data = &sink;
-    test_fault_set("epoll_ctl", 1, 1, ENOSPC);
+    test_fault_set(os_calls()->watch, 1, 1, ENOSPC);
     CHECK_EQ(evl_read_start(net_stream(&tcp), NULL, on_read_never), EVL_ENOSPC);
     test_fault_clear();
     CHECK_EQ(evl_is_active(net_handle(&tcp)), 0);
@@ -2201,7 +2202,7 @@ static void thrifty_on_read(evl_stream_t *stream, ssize_t nread, const evl_buf_t
 
 TEST(stream_echo_costs_three_calls) {
     enum { ROUNDS = 500 };
-    static const char *const names[] = {"recv", "send", "epoll_wait", "poll", "epoll_ctl"};
+    const char *const names[] = {"recv", "send", os_calls()->wait, os_calls()->watch};
     for (int lent = 0; lent < 2; lent++) {
         net_t net;
         rally_t rally;
@@ -2216,15 +2217,17 @@ TEST(stream_echo_costs_three_calls) {
         for (long round = 1; round <= ROUNDS; round++) {
             if (round == 2) /* the first may do what is done once */
                 for (size_t i = 0; i < NET_COUNT(names); i++)
-                    test_fault_set(names[i], 0, 0, 0);
+                    if (names[i] != NULL)
+                        test_fault_set(names[i], 0, 0, 0);
             net_raw_write(peer, net_bytes(0), sizeof(bytes));
             NET_UNTIL(&net.loop, rally.rounds == round);
             net_raw_read(peer, bytes, sizeof(bytes));
         }
         CHECK_EQ(test_fault_calls("recv"), ROUNDS - 1);
         CHECK_EQ(test_fault_calls("send"), ROUNDS - 1);
-        CHECK_LE(test_fault_calls("epoll_wait") + test_fault_calls("poll"), ROUNDS - 1);
-        CHECK_EQ(test_fault_calls("epoll_ctl"), 0);
+        CHECK_LE(test_fault_calls(os_calls()->wait), ROUNDS - 1);
+        if (os_calls()->watch != NULL)
+            CHECK_EQ(test_fault_calls(os_calls()->watch), 0);
         test_fault_clear();
         os_close(peer);
         net_close(&net);

@@ -354,10 +354,8 @@ static void storm_weather(void) {
         test_short_set("send", net_random(&storm_seed, 3000));
     else if (dice == 4)
         test_short_set("recv", net_random(&storm_seed, 3000));
-    else if (dice == 5)
-        test_fault_set("epoll_wait", 1, 1, EINTR);
-    else if (dice == 6)
-        test_fault_set("poll", 1, 1, EINTR);
+    else if (dice == 5 || dice == 6)
+        test_fault_set(os_calls()->wait, 1, 1, EINTR);
     else if (dice == 7)
         test_fault_set("send", 1, 1, ENOBUFS);
 }
@@ -852,7 +850,8 @@ static const failure_t failures[] = {
     {"shutdown", ENOTCONN, 0},   {"fionbio", EBADF, 0},        {"fcntl", EBADF, 0},
     {"epoll_ctl", ENOMEM, 0},    {"epoll_ctl", ENOSPC, 0},     {"epoll_create", EMFILE, 0},
     {"eventfd", EMFILE, 0},      {"pipe", EMFILE, 0},          {"epoll_wait", EINTR, 1},
-    {"poll", EINTR, 1},
+    {"poll", EINTR, 1},          {"kqueue", EMFILE, 0},        {"kevent_change", ENOMEM, 0},
+    {"kevent", EINTR, 1},
 };
 
 TEST(stress_session_with_failing_calls) {
@@ -889,7 +888,7 @@ TEST(stress_session_in_slices) {
 
 /* Every call is interrupted, many times in a row. */
 TEST(stress_session_interrupted) {
-    static const char *const names[] = {"accept", "recv", "send", "poll", "epoll_wait"};
+    const char *const names[] = {"accept", "recv", "send", os_calls()->wait};
     session_t *session = (session_t *)malloc(sizeof(*session));
     net_watch();
     for (long n = 1; n <= 10; n++) {
