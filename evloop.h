@@ -4876,7 +4876,7 @@ static int evli_nt_init(void) {
 
 static int evli_iocp_init(evl_loop_t *loop) {
     evli_iocp_t *poller;
-    int err = evli_nt_init();
+    int fault = EVLOOP_FAULT("iocp_create"), err = evli_nt_init();
     if (err == 0)
         err = evli_wsa_init();
     if (err != 0)
@@ -4886,9 +4886,10 @@ static int evli_iocp_init(evl_loop_t *loop) {
         return EVL_ENOMEM;
     memset(poller, 0, sizeof(*poller));
     evli_list_init(&poller->again);
-    poller->port = CreateIoCompletionPort(INVALID_HANDLE_VALUE, NULL, 0, 1);
+    if (!fault)
+        poller->port = CreateIoCompletionPort(INVALID_HANDLE_VALUE, NULL, 0, 1);
     if (poller->port == NULL) {
-        err = evli_win_error();
+        err = evl_translate_sys_error(fault ? fault : (int)GetLastError());
         evli_free(poller);
         return err;
     }
@@ -5066,10 +5067,11 @@ static int evli_afd_start(evli_iocp_t *poller, evli_afd_op_t *op, unsigned bits)
 
 /* Ends an operation before its time; that is told at the port, too. */
 static void evli_afd_cancel(evli_afd_op_t *op) {
+    evli_iosb_t result; /* of cancelling, not of the operation */
     if (op->bits == 0 || op->cancelled)
         return;
     op->cancelled = 1;
-    evli_nt.cancel(op->watch->group->device, &op->iosb, &op->iosb);
+    evli_nt.cancel(op->watch->group->device, &op->iosb, &result);
 }
 
 /* Starts what is missing for `bits`. An operation in flight for too little is left alone when it is
@@ -5094,25 +5096,6 @@ static void evli_watch_again(evli_iocp_t *poller, evli_watch_t *watch) {
     watch->io->armed = EVLI_ALL | EVLI_FED;
 }
 
-static int evli_iocp_watch(evl_loop_t *loop, evli_io_t *io) {
-    evli_iocp_t *poller = evli_iocp_of(loop);
-    evli_watch_t *watch;
-    int err = 0;
-    if (io->key == 0) { /* streams' sockets are their own, and evl_tcp_open has asked */
-        if (io->kind == EVLI_IO_POLL && loop->priv.backend->knows(loop, io->fd))
-            return EVL_EEXIST;
-        err = evli_watch_new(poller, io);
-    }
-    if (err != 0)
-        return err;
-    watch = poller->watches[io->key];
-    err = evli_watch_arm(poller, watch, io->want & ~(unsigned)io->ready);
-    if (err != 0)
-        return err;
-    evli_watch_again(poller, watch); /* what is ready now is asked for when it is not any more */
-    return 0;
-}
-
 static int evli_iocp_forget(evl_loop_t *loop, evli_io_t *io, int closing) {
     evli_iocp_t *poller = evli_iocp_of(loop);
     evli_watch_t *watch = poller->watches[io->key];
@@ -5128,6 +5111,26 @@ static int evli_iocp_forget(evl_loop_t *loop, evli_io_t *io, int closing) {
     if (watch->in.bits == 0 && watch->out.bits == 0)
         evli_watch_free(watch);
     return 0;
+}
+
+static int evli_iocp_watch(evl_loop_t *loop, evli_io_t *io) {
+    evli_iocp_t *poller = evli_iocp_of(loop);
+    evli_watch_t *watch;
+    int err = 0, is_new = io->key == 0;
+    if (is_new) { /* streams' sockets are their own, and evl_tcp_open has asked */
+        if (io->kind == EVLI_IO_POLL && loop->priv.backend->knows(loop, io->fd))
+            return EVL_EEXIST;
+        err = evli_watch_new(poller, io);
+    }
+    if (err != 0)
+        return err;
+    watch = poller->watches[io->key];
+    err = evli_watch_arm(poller, watch, io->want & ~(unsigned)io->ready);
+    if (err == 0)
+        evli_watch_again(poller, watch); /* what is ready now is asked for when it is no more */
+    else if (is_new)
+        evli_iocp_forget(loop, io, 0);
+    return err;
 }
 
 static int evli_iocp_knows(const evl_loop_t *loop, evl_os_sock_t sock) {
@@ -5191,6 +5194,12 @@ static BOOL evli_iocp_set_timer(const evli_iocp_t *poller, uint64_t timeout_ns) 
     return SetWaitableTimer(poller->timer, &due, 0, evli_iocp_rang, NULL, FALSE);
 }
 
+/* An error of waiting. Those of Winsock's that pass by themselves are what a signal is elsewhere. */
+static int evli_iocp_error(int error) {
+    return error == WSAEWOULDBLOCK || error == WSAEINTR ? (int)EVL_EINTR
+                                                        : evl_translate_sys_error(error);
+}
+
 static int evli_iocp_wait(evl_loop_t *loop, uint64_t timeout_ns) {
     evli_iocp_t *poller = evli_iocp_of(loop);
     uint64_t ms = timeout_ns / EVLI_NS_PER_MS + (timeout_ns % EVLI_NS_PER_MS != 0);
@@ -5200,7 +5209,7 @@ static int evli_iocp_wait(evl_loop_t *loop, uint64_t timeout_ns) {
     ULONG i, n = 0, woken = 0;
     BOOL alertable;
     if (fault)
-        return evl_translate_sys_error(fault);
+        return evli_iocp_error(fault);
     evli_iocp_again(loop, poller);
     if (!evli_list_empty(&loop->priv.ready))
         timeout = 0;
@@ -5208,7 +5217,7 @@ static int evli_iocp_wait(evl_loop_t *loop, uint64_t timeout_ns) {
     if (!GetQueuedCompletionStatusEx(poller->port, poller->entries, EVLI_IOCP_BATCH, &n, timeout,
                                      alertable)) {
         if (GetLastError() != WAIT_TIMEOUT && GetLastError() != WAIT_IO_COMPLETION)
-            return evli_win_error();
+            return evli_iocp_error((int)GetLastError());
         return timeout != 0 && evli_sys_clock() < end ? (int)EVL_EINTR : 0; /* it was early */
     }
     for (i = 0; i < n; i++)
@@ -5246,7 +5255,11 @@ static int evli_iocp_fork(evl_loop_t *loop) {
 
 static void evli_iocp_wake(evl_loop_t *loop) {
     DWORD saved = GetLastError();
-    if (!EVLOOP_FAULT("wake"))
+    int fault;
+    do {
+        fault = EVLOOP_FAULT("wake");
+    } while (fault == WSAEWOULDBLOCK);
+    if (!fault)
         PostQueuedCompletionStatus(evli_iocp_of(loop)->port, 0, 0, NULL);
     SetLastError(saved);
 }
