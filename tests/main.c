@@ -186,20 +186,36 @@ static void test_end(int status) {
     TerminateProcess(GetCurrentProcess(), (UINT)status);
 }
 
+/* No signal interrupts a call; but one may fail for the moment, and is to be made again as well. */
 static int test_system_error(int err) {
-    static const int pairs[][2] = {{EAGAIN, WSAEWOULDBLOCK},
+    static const int pairs[][2] = {{EACCES, WSAEACCES},
+                                   {EADDRINUSE, WSAEADDRINUSE},
+                                   {EADDRNOTAVAIL, WSAEADDRNOTAVAIL},
+                                   {EAGAIN, WSAEWOULDBLOCK},
+                                   {EBADF, WSAEBADF},
                                    {ECONNABORTED, WSAECONNABORTED},
                                    {ECONNREFUSED, WSAECONNREFUSED},
                                    {ECONNRESET, WSAECONNRESET},
+                                   {EINTR, WSAEWOULDBLOCK},
                                    {EINVAL, WSAEINVAL},
                                    {EMFILE, WSAEMFILE},
+                                   {ENETDOWN, WSAENETDOWN},
                                    {ENETUNREACH, WSAENETUNREACH},
+                                   {ENFILE, ERROR_TOO_MANY_OPEN_FILES},
                                    {ENOBUFS, WSAENOBUFS},
-                                   {ENOMEM, ERROR_NOT_ENOUGH_MEMORY}};
+                                   {ENOMEM, ERROR_NOT_ENOUGH_MEMORY},
+                                   {ENOSPC, WSAENOBUFS},
+                                   {ENOTCONN, WSAENOTCONN},
+                                   {EPERM, ERROR_ACCESS_DENIED},
+                                   {EPIPE, WSAESHUTDOWN},
+                                   {EPROTO, WSAEHOSTUNREACH}, /* as a connection that has failed */
+                                   {ETIMEDOUT, WSAETIMEDOUT}};
     for (size_t i = 0; i < sizeof(pairs) / sizeof(pairs[0]); i++)
         if (pairs[i][0] == err)
             return pairs[i][1];
-    return err;
+    if (err != 0)
+        test_fail(__FILE__, __LINE__, "no error of Windows is known for this fault");
+    return 0;
 }
 
 uint64_t test_ns(void) {

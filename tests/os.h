@@ -26,6 +26,7 @@
 #include <sched.h>
 #include <signal.h>
 #include <sys/socket.h>
+#include <time.h>
 #include <unistd.h>
 #endif
 
@@ -38,6 +39,7 @@
 #define OS_SLEEPS_IN_MS    0
 #define OS_LAST_BACKEND    "poll"  /* always there, and has no descriptor */
 #define OS_PROFILER_SIGNAL SIGPROF /* that EVL_LOOP_BLOCK_SIGNAL takes; 0: none */
+#define OS_REUSES_ADDRESS  1       /* SO_REUSEADDR is set: elsewhere it lets others steal a port */
 
 /* What a loop takes that is not told which. */
 #if defined(__linux__)
@@ -107,6 +109,13 @@ static inline void os_sem_wait(os_sem_t *sem) {
         CHECK_EQ(pthread_cond_wait(&sem->raised, &sem->mutex), 0);
     sem->count--;
     CHECK_EQ(pthread_mutex_unlock(&sem->mutex), 0);
+}
+
+/* What this process has taken of the processors so far. */
+static inline uint64_t os_cpu_ms(void) {
+    struct timespec used;
+    CHECK_EQ(clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &used), 0);
+    return (uint64_t)used.tv_sec * 1000 + (uint64_t)used.tv_nsec / 1000000;
 }
 
 static inline void os_setenv(const char *name, const char *value) {
@@ -267,6 +276,18 @@ static inline int os_poll(evl_os_sock_t sock, short events, int ms) {
     return item.revents;
 }
 
+/* Whether poll tells of the peer's end, read or not; 0 also where it never does. */
+#if defined(POLLRDHUP)
+static inline int os_poll_end(evl_os_sock_t sock) {
+    return (os_poll(sock, POLLRDHUP, 0) & POLLRDHUP) != 0;
+}
+#else
+static inline int os_poll_end(evl_os_sock_t sock) {
+    (void)sock;
+    return 0;
+}
+#endif
+
 #else
 
 /* ---- Windows --------------------------------------------------------------------------------- */
@@ -275,6 +296,7 @@ static inline int os_poll(evl_os_sock_t sock, short events, int ms) {
 #define OS_FIRST_BACKEND   "iocp"
 #define OS_LAST_BACKEND    "iocp"
 #define OS_PROFILER_SIGNAL 0
+#define OS_REUSES_ADDRESS  0
 
 #define OS_CODE(error, number) (number)
 
@@ -332,6 +354,16 @@ static inline void os_sem_post(os_sem_t *sem) {
 
 static inline void os_sem_wait(os_sem_t *sem) {
     CHECK_EQ(WaitForSingleObject(*sem, INFINITE), WAIT_OBJECT_0);
+}
+
+static inline uint64_t os_filetime_ms(FILETIME time) {
+    return (((uint64_t)time.dwHighDateTime << 32) + time.dwLowDateTime) / 10000;
+}
+
+static inline uint64_t os_cpu_ms(void) {
+    FILETIME created, exited, system, user;
+    CHECK(GetProcessTimes(GetCurrentProcess(), &created, &exited, &system, &user));
+    return os_filetime_ms(system) + os_filetime_ms(user);
 }
 
 static inline void os_setenv(const char *name, const char *value) {
@@ -400,6 +432,10 @@ static inline int os_poll(evl_os_sock_t sock, short events, int ms) {
     return item.revents;
 }
 
+static inline int os_poll_end(evl_os_sock_t sock) {
+    return (os_poll(sock, POLLIN, 0) & POLLHUP) != 0;
+}
+
 static inline long os_send_now(evl_os_sock_t sock, const void *bytes, size_t count) {
     u_long off = 0;
     os_nonblock(sock);
@@ -440,8 +476,10 @@ static inline int os_setsockopt(evl_os_sock_t sock, int level, int name, const v
     return setsockopt(sock, level, name, (const char *)value, (int)size);
 }
 
+/* What is yes or no may come as a single byte. */
 static inline int os_getsockopt(evl_os_sock_t sock, int level, int name, void *value, size_t size) {
     int length = (int)size;
+    memset(value, 0, size);
     return getsockopt(sock, level, name, (char *)value, &length);
 }
 
@@ -487,7 +525,7 @@ typedef struct {
 static inline const os_calls_t *os_calls(void) {
     static const os_calls_t calls[] = {{"epoll", "epoll_create", "epoll_ctl", "epoll_wait"},
                                        {"kqueue", "kqueue", "kevent_change", "kevent"},
-                                       {"iocp", "iocp", NULL, "iocp_wait"},
+                                       {"iocp", "iocp_create", "afd_poll", "iocp_wait"},
                                        {"poll", "pipe", NULL, "poll"}};
     const char *backend = test_backend()[0] != '\0' ? test_backend() : OS_FIRST_BACKEND;
     size_t i = 0;
@@ -507,6 +545,13 @@ static inline const os_calls_t *os_calls(void) {
 
 #define OS_NO_POLL_ON_KQUEUE "its descriptor is the end of a pipe, never readable"
 
+/* Until the clock has moved, which on some systems is in steps of 100 ns. */
+static inline void os_next_tick(void) {
+    uint64_t now = test_ns();
+    while (test_ns() == now)
+        continue;
+}
+
 static inline void start_thread(os_thread_t *thread, void *(*run)(void *), void *arg) {
     os_thread_start(thread, 0, run, arg);
 }
@@ -515,33 +560,65 @@ static inline void join_thread(os_thread_t thread) {
     os_thread_join(thread);
 }
 
-/* Two connected TCP sockets that block. */
-static inline void os_tcp_pair(evl_os_sock_t sockets[2]) {
+/* What the kernel holds for a socket. TCP must know before the connection is made: it has promised
+ * room afterwards. */
+static inline void os_bound_buffers(evl_os_sock_t sock, int size) {
+    CHECK_EQ(os_setsockopt(sock, SOL_SOCKET, SO_SNDBUF, &size, sizeof(size)), 0);
+    CHECK_EQ(os_setsockopt(sock, SOL_SOCKET, SO_RCVBUF, &size, sizeof(size)), 0);
+}
+
+/* Two connected TCP sockets that block; buffers: 0 leaves their size to the system. */
+static inline void os_tcp_pair_of(evl_os_sock_t sockets[2], int buffers) {
     struct sockaddr_in addr;
     socklen_t length = sizeof(addr);
     evl_os_sock_t listener = os_socket(AF_INET, SOCK_STREAM);
+    sockets[0] = os_socket(AF_INET, SOCK_STREAM);
+    if (buffers != 0) {
+        os_bound_buffers(listener, buffers);
+        os_bound_buffers(sockets[0], buffers);
+    }
     memset(&addr, 0, sizeof(addr));
     addr.sin_family = AF_INET;
     addr.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
     CHECK_EQ(bind(listener, (struct sockaddr *)&addr, sizeof(addr)), 0);
     CHECK_EQ(listen(listener, 1), 0);
     CHECK_EQ(getsockname(listener, (struct sockaddr *)&addr, &length), 0);
-    sockets[0] = os_socket(AF_INET, SOCK_STREAM);
     CHECK_EQ(connect(sockets[0], (struct sockaddr *)&addr, sizeof(addr)), 0);
     sockets[1] = accept(listener, NULL, NULL);
     CHECK(sockets[1] != OS_NO_SOCK);
     CHECK_EQ(os_close(listener), 0);
 }
 
-/* Two connected sockets that block: local ones where there are such. */
-#if defined(_WIN32)
-static inline void os_socketpair(evl_os_sock_t sockets[2]) {
-    os_tcp_pair(sockets);
+static inline void os_tcp_pair(evl_os_sock_t sockets[2]) {
+    os_tcp_pair_of(sockets, 0);
 }
-#else
+
+#if !defined(_WIN32)
+
+/* Two connected sockets that block: local ones where there are such. */
 static inline void os_socketpair(evl_os_sock_t sockets[2]) {
     CHECK_EQ(socketpair(AF_UNIX, SOCK_STREAM, 0, sockets), 0);
 }
+
+/* A pair that holds the least that the kernel grants, and tells nothing before it is read: of local
+ * sockets, since TCP on the loopback waits for timers when it is tight. */
+static inline void os_tight_pair(evl_os_sock_t sockets[2]) {
+    os_socketpair(sockets);
+    os_bound_buffers(sockets[0], 1);
+    os_bound_buffers(sockets[1], 1);
+}
+
+#else
+
+/* TCP that holds as much as local sockets do elsewhere. */
+static inline void os_socketpair(evl_os_sock_t sockets[2]) {
+    os_tcp_pair_of(sockets, 65536);
+}
+
+static inline void os_tight_pair(evl_os_sock_t sockets[2]) {
+    os_tcp_pair_of(sockets, 4096);
+}
+
 #endif
 
 #endif

@@ -624,7 +624,10 @@ TEST(stream_write_queue_size) {
         evl_run(&net.loop, EVL_RUN_NOWAIT);
         CHECK_LE(tcp.write_queue_size, queued);
         queued = tcp.write_queue_size;
-        net_raw_drain(peer, &got);
+        *net_waiting() = "what the kernel has taken\n";
+        do
+            net_raw_drain(peer, &got);
+        while (got < offset - queued);
         CHECK_EQ(got, offset - queued);
     }
     NET_UNTIL(&net.loop, written == 4);
@@ -928,7 +931,7 @@ TEST(stream_ended_connections_idle) {
     NET_UNTIL(&net.loop, sinks[0].ends + sinks[1].ends + sinks[2].ends == 3 && shut_done);
     CHECK_EQ(sinks[0].end, EVL_EOF);
     CHECK_EQ(sinks[1].end, EVL_EOF);
-    CHECK_EQ(sinks[2].end, EVL_ECONNRESET);
+    CHECK_EQ(sinks[2].end, net_tells_resets() ? EVL_ECONNRESET : EVL_EOF);
     CHECK_LE(net_run_ms(&net.loop, 60), 8);
     CHECK_EQ(sinks[3].reads + sinks[3].ends, 0);
     os_close(peers[0]);
@@ -1272,6 +1275,7 @@ TEST(stream_read_reset) {
     net_sink_t sink;
     evl_write_t req;
     evl_buf_t buf = net_buf(0, 1);
+    net_need_resets();
     net_open(&net);
     memset(&sink, 0, sizeof(sink));
     evl_os_sock_t peer = net_half(&net, &tcp);
@@ -2094,11 +2098,13 @@ typedef struct {
 static void sliced_on_read(evl_stream_t *stream, ssize_t nread, const evl_buf_t *buf) {
     (void)nread;
     (void)buf;
+    os_next_tick();
     ((sliced_t *)stream->data)->callbacks++;
 }
 
 static void sliced_on_write(evl_write_t *req, int status) {
     CHECK_EQ(status, 0);
+    os_next_tick();
     ((sliced_t *)req->data)->callbacks++;
 }
 

@@ -851,7 +851,7 @@ static const failure_t failures[] = {
     {"epoll_ctl", ENOMEM, 0},    {"epoll_ctl", ENOSPC, 0},     {"epoll_create", EMFILE, 0},
     {"eventfd", EMFILE, 0},      {"pipe", EMFILE, 0},          {"epoll_wait", EINTR, 1},
     {"poll", EINTR, 1},          {"kqueue", EMFILE, 0},        {"kevent_change", ENOMEM, 0},
-    {"kevent", EINTR, 1},
+    {"kevent", EINTR, 1},        {"afd_poll", ENOMEM, 0},
 };
 
 TEST(stress_session_with_failing_calls) {
