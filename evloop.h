@@ -144,16 +144,30 @@
 
    Bounds. As in libuv nothing is capped until you say so: evl_stream_set_watermarks bounds what a
    slow reader may pile up, evl_listen_limit the connections, evl_stream_set_timeouts the patience.
-   One busy handle cannot starve the others: after 32 reads or accepts in a row the rest have their turn.
+   One busy handle cannot starve the others: after 32 reads or accepts in a row the rest have their
+   turn.
 
    Memory. Nothing is allocated by timers, ticks, immediates, asyncs, reads into lent buffers and
    writes of up to four buffers, once the loop has warmed up. Timers live in one array of 16 bytes
    each, immediates and timeouts in a slab, ticks in a ring; these grow as needed and never shrink.
 
-   Platforms. Linux: epoll (default) and poll. macOS and the BSDs: kqueue (default) and poll, compiled
-   for macOS and run on Linux only. Other POSIX systems: poll. The environment variable
-   EVLOOP_BACKEND (`epoll`, `kqueue`, `poll`) picks one when a loop is initialised.
-   C99 or later, C++11 or later; gcc, clang, tcc (x86), musl.
+   Platforms. Linux: epoll (default) and poll. macOS and the BSDs: kqueue (default) and poll. Windows,
+   8.1 and later: I/O completion ports. Other POSIX systems: poll. The environment variable
+   EVLOOP_BACKEND (`epoll`, `kqueue`, `iocp`, `poll`) picks one when a loop is initialised.
+   C99 or later, C++11 or later; gcc, clang, MSVC, tcc (x86), or your own atomics.
+
+   What differs, because the system does:
+     - Sleeps are as fine as the kernel's timers with epoll on Linux 5.11 and later, with kqueue, and
+       with poll where there is ppoll. They end on whole milliseconds with poll and epoll elsewhere, on
+       half ones on Windows 10 (1803) and later, on ticks of 16 ms on older Windows. A timer is late by
+       that much, never early.
+     - EVL_DISCONNECT needs a kernel that tells of half-closed peers: Linux, kqueue, Windows. Elsewhere
+       with poll it comes when both sides are closed.
+     - evl_backend_fd is -1 with `poll` and `iocp`.
+     - EVL_TCP_REUSEPORT: Linux, FreeBSD, DragonFly.
+     - Windows: link with ws2_32. Poll handles watch sockets only. A socket whose layered service
+       provider hides the system's socket beneath it cannot be watched: EVL_ENOTSUP. There is no fork
+       and no signal to block. SO_REUSEADDR is not set, for it would let others steal the port.
 
 
    Configuration, before the include (the first column also where you only include it)
@@ -808,9 +822,9 @@ EVLOOP_API uint64_t evl_now_ns(const evl_loop_t *loop);
 /* Reads the clock into the cached time, for callbacks that run long. */
 EVLOOP_API void evl_update_time(evl_loop_t *loop);
 
-/* For embedding in another loop: a descriptor that becomes readable when evl_run has something to
- * do (-1 where the backend has none, as `poll` and `iocp`), and for how many milliseconds that one may sleep
- * on it (-1: for ever). */
+/* For embedding in another loop: a descriptor that becomes readable when evl_run has something to do
+ * (-1 where the backend has none, as `poll` and `iocp`), and for how many milliseconds that loop may
+ * sleep on it (-1: for ever). */
 EVLOOP_API int evl_backend_fd(const evl_loop_t *loop);
 EVLOOP_API int evl_backend_timeout(const evl_loop_t *loop);
 
@@ -1186,9 +1200,9 @@ EVLOOP_API int evl_read_stop(evl_stream_t *stream);
  * When one fails, those behind it fail with the same error and the stream is writable no more.
  * What can be written without waiting is written at once; the callback never comes before return.
  * Lifetime: the bytes must stay until the callback, the array `bufs` need not.
- * Errors: EVL_EINVAL (no buffers, over 1,048,576 of them, or over 2 GiB), EVL_EBADF (no socket), EVL_EPIPE (not writable:
- * not connected, shut down, failed), EVL_ENOBUFS (past the cap of evl_stream_set_watermarks),
- * EVL_ENOMEM. Allocates one block when nbufs > 4. */
+ * Errors: EVL_EINVAL (no buffers, over 1,048,576 of them, or over 2 GiB), EVL_EBADF (no socket),
+ * EVL_EPIPE (not writable: not connected, shut down, failed), EVL_ENOBUFS (past the cap of
+ * evl_stream_set_watermarks), EVL_ENOMEM. Allocates one block when nbufs > 4. */
 EVLOOP_API int evl_write(evl_write_t *req, evl_stream_t *stream, const evl_buf_t bufs[],
                          unsigned int nbufs, evl_write_cb cb);
 
@@ -1224,7 +1238,8 @@ typedef void (*evl_flow_cb)(evl_stream_t *stream, evl_flow_t flow);
 
 /* Watches the bytes in the write queue: `cb` (which may be NULL) gets EVL_FLOW_PAUSE once when a
  * write leaves at least `high` of them, and after that EVL_FLOW_RESUME once when at most `low` are
- * left; with `high` 0 never. A write that would take the queue past `max` is refused with EVL_ENOBUFS; 0: no cap.
+ * left; with `high` 0 never. A write that would take the queue past `max` is refused with
+ * EVL_ENOBUFS; 0: no cap.
  * Errors: EVL_EINVAL unless low <= high, and high <= max where max is not 0; EVL_ENOMEM.
  * Allocates at the first call of a set_ function for the stream. */
 EVLOOP_API int evl_stream_set_watermarks(evl_stream_t *stream, size_t low, size_t high, size_t max,
