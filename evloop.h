@@ -165,7 +165,9 @@
        with poll it comes when both sides are closed.
      - evl_backend_fd is -1 with `poll` and `iocp`.
      - EVL_TCP_REUSEPORT: Linux, FreeBSD, DragonFly.
-     - Windows: link with ws2_32. Poll handles watch sockets only. A socket whose layered service
+     - Windows: link with ws2_32. What takes a sockaddr wants <winsock2.h> or, for IPv6, <ws2tcpip.h>,
+       which only the file with the implementation includes; that file includes evloop.h before
+       <windows.h> or defines WIN32_LEAN_AND_MEAN, the others as they like. Poll handles watch sockets only. A socket whose layered service
        provider hides the system's socket beneath it cannot be watched: EVL_ENOTSUP. There is no fork
        and no signal to block. SO_REUSEADDR is not set, for it would let others steal the port.
 
@@ -1606,6 +1608,10 @@ EVLOOP_API void evl_key_set(evl_key_t *key, void *value);
 #include <stdarg.h>
 #include <stdlib.h>
 #include <string.h>
+#if defined(_MSC_VER) && defined(_WINSOCKAPI_) && !defined(_WINSOCK2API_)
+#error                                                                                             \
+    "evloop.h: windows.h came first and brought the old Winsock: include evloop.h first, or define WIN32_LEAN_AND_MEAN"
+#endif
 #if defined(_WIN32)
 #include <winsock2.h>
 #include <ws2tcpip.h>
@@ -1617,7 +1623,10 @@ EVLOOP_API void evl_key_set(evl_key_t *key, void *value);
 #if defined(_MSC_VER)
 #include <intrin.h>
 #pragma comment(lib, "ws2_32")
-#pragma warning(disable : 4127 4505) /* constant conditions, functions that nobody calls */
+#pragma warning(push)
+#pragma warning(disable : 4127) /* a condition is constant */
+#pragma warning(disable : 4505) /* nobody calls a function */
+#pragma warning(disable : 4996) /* getenv is not safe with threads that set what it reads */
 #endif
 #else
 #include <arpa/inet.h>
@@ -8537,6 +8546,10 @@ static const evli_handle_type_t *evli_handle_type_of(evl_handle_type type) {
 } /* extern "C" */
 #endif
 
+#if defined(_MSC_VER)
+#pragma warning(pop)
+#endif
+
 #endif /* EVLOOP_IMPLEMENTATION */
 
 /* ==== [SECTION] libuv names ==== */
@@ -8549,8 +8562,12 @@ static const evli_handle_type_t *evli_handle_type_of(evl_handle_type type) {
 #if defined(EVLOOP_UV_NAMES) && !defined(UV_H)
 #define UV_H
 
-#if !defined(_WIN32)
-#include <arpa/inet.h> /* what programs rely on uv.h to bring */
+#if defined(_WIN32)
+#include <winsock2.h> /* what programs rely on uv.h to bring */
+#include <ws2tcpip.h>
+#include <windows.h>
+#else
+#include <arpa/inet.h>
 #include <dirent.h>
 #include <fcntl.h>
 #include <netdb.h>
