@@ -36,7 +36,6 @@
 
 /* ---- POSIX ----------------------------------------------------------------------------------- */
 
-#define OS_SLEEPS_IN_MS    0
 #define OS_LAST_BACKEND    "poll"  /* always there, and has no descriptor */
 #define OS_PROFILER_SIGNAL SIGPROF /* that EVL_LOOP_BLOCK_SIGNAL takes; 0: none */
 #define OS_REUSES_ADDRESS  1       /* SO_REUSEADDR is set: elsewhere it lets others steal a port */
@@ -49,6 +48,32 @@
 #define OS_FIRST_BACKEND "kqueue"
 #else
 #define OS_FIRST_BACKEND "poll"
+#endif
+
+#if defined(__linux__)
+#define OS_SLEEPS_IN_MS 0
+#define OS_BACKLOG      200 /* connections that wait for accept when all is as installed */
+#define OS_LEAST_BUFFER 1   /* is rounded up to what works */
+#define OS_LOOPBACK     "lo"
+#else
+#define OS_SLEEPS_IN_MS (strcmp(os_calls()->backend, "poll") == 0) /* without ppoll */
+#define OS_BACKLOG      100
+#define OS_LEAST_BUFFER 4096
+#define OS_LOOPBACK     "lo0"
+#endif
+
+/* What getsockname tells the length of a name to be of which there was room for a part. */
+#if defined(__linux__) || defined(__APPLE__)
+#define OS_CUT_LENGTH(room, whole) (whole)
+#else
+#define OS_CUT_LENGTH(room, whole) (room)
+#endif
+
+/* Older macOS has none: there a test's own write to a peer that is gone would end it. */
+#if defined(MSG_NOSIGNAL)
+#define OS_NOSIGNAL MSG_NOSIGNAL
+#else
+#define OS_NOSIGNAL 0
 #endif
 
 /* The library's code for an error: that of the system, or a number of its own. */
@@ -166,7 +191,7 @@ static inline long os_file_read(evl_file file, void *bytes, size_t count) {
 
 /* How many bytes went through; -1: none. */
 static inline long os_send(evl_os_sock_t sock, const void *bytes, size_t count) {
-    return (long)send(sock, bytes, count, MSG_NOSIGNAL);
+    return (long)send(sock, bytes, count, OS_NOSIGNAL);
 }
 
 static inline long os_recv(evl_os_sock_t sock, void *bytes, size_t count) {
@@ -175,7 +200,7 @@ static inline long os_recv(evl_os_sock_t sock, void *bytes, size_t count) {
 
 /* The same without waiting, for sockets that block. */
 static inline long os_send_now(evl_os_sock_t sock, const void *bytes, size_t count) {
-    return (long)send(sock, bytes, count, MSG_NOSIGNAL | MSG_DONTWAIT);
+    return (long)send(sock, bytes, count, OS_NOSIGNAL | MSG_DONTWAIT);
 }
 
 static inline long os_recv_now(evl_os_sock_t sock, void *bytes, size_t count) {
@@ -297,6 +322,7 @@ static inline int os_poll_end(evl_os_sock_t sock) {
 #define OS_LAST_BACKEND    "iocp"
 #define OS_PROFILER_SIGNAL 0
 #define OS_REUSES_ADDRESS  0
+#define OS_BACKLOG         200
 
 #define OS_CODE(error, number) (number)
 
@@ -545,6 +571,27 @@ static inline const os_calls_t *os_calls(void) {
 
 #define OS_NO_POLL_ON_KQUEUE "its descriptor is the end of a pipe, never readable"
 
+/* Ends the test where the backend is not told of what it is about. */
+#if defined(_WIN32) || defined(POLLRDHUP)
+static inline void os_need_half_close(void) {}
+#else
+static inline void os_need_half_close(void) {
+    if (strcmp(os_calls()->backend, "poll") == 0)
+        SKIP("poll of this system tells of the end only when both directions are closed");
+}
+#endif
+
+#if defined(__FreeBSD__) || defined(__NetBSD__)
+static inline void os_need_urgent(void) {
+    if (strcmp(os_calls()->backend, "kqueue") == 0)
+        SKIP("kqueue of this system does not tell of urgent data");
+}
+#else
+static inline void os_need_urgent(void) {
+    SKIP_ON_LIBKQUEUE("no EVFILT_EXCEPT, which tells of urgent data");
+}
+#endif
+
 /* Until the clock has moved, which on some systems is in steps of 100 ns. */
 static inline void os_next_tick(void) {
     uint64_t now = test_ns();
@@ -604,8 +651,8 @@ static inline void os_socketpair(evl_os_sock_t sockets[2]) {
  * sockets, since TCP on the loopback waits for timers when it is tight. */
 static inline void os_tight_pair(evl_os_sock_t sockets[2]) {
     os_socketpair(sockets);
-    os_bound_buffers(sockets[0], 1);
-    os_bound_buffers(sockets[1], 1);
+    os_bound_buffers(sockets[0], OS_LEAST_BUFFER);
+    os_bound_buffers(sockets[1], OS_LEAST_BUFFER);
 }
 
 #else

@@ -1377,7 +1377,7 @@ static void crowd_on_idle(evl_idle_t *idle) {
 }
 
 TEST(bounds_fair_accepts) {
-    enum { CLIENTS = 200 };
+    enum { CLIENTS = OS_BACKLOG };
     net_t net;
     crowd_t crowd;
     evl_tcp_t server;

@@ -644,9 +644,9 @@ TEST(misc_ip6_scope_ids) {
     struct sockaddr_in6 addr;
     struct in6_addr expected, parsed;
     char long_text[4096];
-    unsigned lo = if_nametoindex("lo");
+    unsigned lo = if_nametoindex(OS_LOOPBACK);
     CHECK_EQ(inet_pton(AF_INET6, "fe80::1", &expected), 1);
-    CHECK_EQ(evl_ip6_addr("fe80::1%lo", 1, &addr), 0);
+    CHECK_EQ(evl_ip6_addr("fe80::1%" OS_LOOPBACK, 1, &addr), 0);
     CHECK_EQ(addr.sin6_scope_id, lo);
     CHECK_MEM(&addr.sin6_addr, &expected, sizeof(expected));
     CHECK_EQ(evl_ip6_addr("fe80::1%no-such-interface", 1, &addr), 0); /* as libuv */
@@ -654,15 +654,15 @@ TEST(misc_ip6_scope_ids) {
     CHECK_MEM(&addr.sin6_addr, &expected, sizeof(expected));
     CHECK_EQ(evl_ip6_addr("fe80::1%", 1, &addr), 0);
     CHECK_EQ(addr.sin6_scope_id, 0);
-    CHECK_EQ(evl_ip6_addr("%lo", 1, &addr), EVL_EINVAL);
-    CHECK_EQ(evl_ip6_addr("fe80::g%lo", 1, &addr), EVL_EINVAL);
+    CHECK_EQ(evl_ip6_addr("%" OS_LOOPBACK, 1, &addr), EVL_EINVAL);
+    CHECK_EQ(evl_ip6_addr("fe80::g%" OS_LOOPBACK, 1, &addr), EVL_EINVAL);
     /* inet_pton takes the address and leaves the scope out. */
-    CHECK_EQ(evl_inet_pton(AF_INET6, "fe80::1%lo", &parsed), 0);
+    CHECK_EQ(evl_inet_pton(AF_INET6, "fe80::1%" OS_LOOPBACK, &parsed), 0);
     CHECK_MEM(&parsed, &expected, sizeof(expected));
     CHECK_EQ(evl_inet_pton(AF_INET6, "fe80::1%en1", &parsed), 0);
     CHECK_EQ(evl_inet_pton(AF_INET6, "fe80::1%%%", &parsed), 0);
-    CHECK_EQ(evl_inet_pton(AF_INET6, "%lo", &parsed), EVL_EINVAL);
-    CHECK_EQ(evl_inet_pton(AF_INET, "1.2.3.4%lo", &parsed), EVL_EINVAL);
+    CHECK_EQ(evl_inet_pton(AF_INET6, "%" OS_LOOPBACK, &parsed), EVL_EINVAL);
+    CHECK_EQ(evl_inet_pton(AF_INET, "1.2.3.4%" OS_LOOPBACK, &parsed), EVL_EINVAL);
     /* Whatever its length. */
     memset(long_text, 'x', sizeof(long_text));
     long_text[sizeof(long_text) - 1] = '\0';

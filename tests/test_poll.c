@@ -182,6 +182,7 @@ static int end_overtakes(void) {
 }
 
 TEST(poll_disconnect) {
+    os_need_half_close();
     for (int tcp = 0; tcp < 2; tcp++) {
         net_t net;
         watch_t watch;
@@ -217,7 +218,7 @@ TEST(poll_prioritized) {
     watch_t watch, plain;
     evl_os_sock_t fds[2];
     char byte;
-    SKIP_ON_LIBKQUEUE("no EVFILT_EXCEPT, which tells of urgent data");
+    os_need_urgent();
     net_open(&net);
     net_raw_pair(fds);
     evl_os_sock_t twin = dup(fds[0]); /* for a second handle */

@@ -52,6 +52,15 @@ static int has_ipv6(void) {
     return found;
 }
 
+/* OpenBSD has none. */
+static int has_dual_stack(void) {
+    evl_os_sock_t fd = os_socket(AF_INET6, SOCK_STREAM);
+    int off = 0;
+    int result = os_setsockopt(fd, IPPROTO_IPV6, IPV6_V6ONLY, &off, sizeof(off));
+    os_close(fd);
+    return result == 0;
+}
+
 /* ---- Sizes and states ------------------------------------------------------------------------ */
 
 TEST(tcp_struct_sizes) {
@@ -139,7 +148,7 @@ TEST(tcp_bind_gives_a_port) {
     memcpy(&addr, &name, sizeof(addr));
     CHECK_NE(addr.sin_port, 0);
     CHECK_EQ(addr.sin_addr.s_addr, htonl(INADDR_LOOPBACK));
-    CHECK_EQ(net_raw_option(net_fileno(&tcp), SOL_SOCKET, SO_REUSEADDR), OS_REUSES_ADDRESS);
+    CHECK_EQ(net_raw_option(net_fileno(&tcp), SOL_SOCKET, SO_REUSEADDR) != 0, OS_REUSES_ADDRESS);
     CHECK_EQ(evl_is_active(net_handle(&tcp)), 0);
     net_close(&net);
 }
@@ -321,6 +330,8 @@ TEST(tcp_ipv6_only) {
     CHECK_EQ(evl_tcp_bind(&only, net_sa6(&any), EVL_TCP_IPV6ONLY), 0);
     CHECK_EQ(evl_listen(net_stream(&only), 4, on_connection_never), 0);
     CHECK_EQ(net_raw_option(net_fileno(&only), IPPROTO_IPV6, IPV6_V6ONLY), 1);
+    if (!has_dual_stack())
+        SKIP("no sockets for IPv6 and IPv4 together here");
     CHECK_EQ(evl_tcp_init(&net.loop, &both), 0);
     both.data = hall;
     CHECK_EQ(evl_tcp_bind(&both, net_sa6(&any), 0), 0);
@@ -457,14 +468,14 @@ TEST(tcp_names_into_little_room) {
     evl_os_sock_t peer = net_half(&net, &tcp);
     memset(name.bytes, 0xA5, sizeof(name.bytes));
     CHECK_EQ(evl_tcp_getsockname(&tcp, &name.addr, &length), 0);
-    CHECK_EQ(length, sizeof(struct sockaddr_in));
+    CHECK_EQ(length, OS_CUT_LENGTH(4, sizeof(struct sockaddr_in)));
     CHECK_EQ(name.addr.sa_family, AF_INET);
     for (size_t i = 4; i < sizeof(name.bytes); i++)
         CHECK_EQ(name.bytes[i], 0xA5);
     length = 4;
     memset(name.bytes, 0xA5, sizeof(name.bytes));
     CHECK_EQ(evl_tcp_getpeername(&tcp, &name.addr, &length), 0);
-    CHECK_EQ(length, sizeof(struct sockaddr_in));
+    CHECK_EQ(length, OS_CUT_LENGTH(4, sizeof(struct sockaddr_in)));
     for (size_t i = 4; i < sizeof(name.bytes); i++)
         CHECK_EQ(name.bytes[i], 0xA5);
     length = -1;
@@ -1310,8 +1321,8 @@ TEST(tcp_accept_into_the_wrong_handle) {
     free(hall);
 }
 
-TEST(tcp_accept_200_at_once) {
-    enum { CLIENTS = 200 };
+TEST(tcp_accept_many_at_once) {
+    enum { CLIENTS = OS_BACKLOG };
     net_t net;
     net_hall_t *hall = (net_hall_t *)calloc(1, sizeof(*hall));
     evl_tcp_t server;
@@ -1331,8 +1342,8 @@ TEST(tcp_accept_200_at_once) {
 }
 
 /* The same through the library: connect, accept and close, all at once. */
-TEST(tcp_connect_200_at_once) {
-    enum { CLIENTS = 200 };
+TEST(tcp_connect_many_at_once) {
+    enum { CLIENTS = OS_BACKLOG };
     net_t net;
     net_hall_t *hall = (net_hall_t *)calloc(1, sizeof(*hall));
     evl_tcp_t *clients = (evl_tcp_t *)calloc(CLIENTS, sizeof(evl_tcp_t));
