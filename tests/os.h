@@ -40,6 +40,7 @@
 #define OS_LAST_BACKEND    "poll"  /* always there, and has no descriptor */
 #define OS_PROFILER_SIGNAL SIGPROF /* that EVL_LOOP_BLOCK_SIGNAL takes; 0: none */
 #define OS_REUSES_ADDRESS  1       /* SO_REUSEADDR is set: elsewhere it lets others steal a port */
+#define OS_STORM(steps)    (steps) /* that are a matter of a second or two */
 
 /* What a loop takes that is not told which. */
 #if defined(__linux__)
@@ -297,6 +298,7 @@ static inline int os_poll_end(evl_os_sock_t sock) {
 #define OS_LAST_BACKEND    "iocp"
 #define OS_PROFILER_SIGNAL 0
 #define OS_REUSES_ADDRESS  0
+#define OS_STORM(steps)    ((steps) / 4) /* wine asks a server at each call */
 
 #define OS_CODE(error, number) (number)
 
@@ -520,13 +522,14 @@ typedef struct {
     const char *create; /* makes what the loop sleeps on */
     const char *watch;  /* tells the kernel what to wait for; NULL: nothing is told beforehand */
     const char *wait;   /* sleeps */
+    int once;           /* what is watched for is reported once, and must be asked for anew */
 } os_calls_t;
 
 static inline const os_calls_t *os_calls(void) {
-    static const os_calls_t calls[] = {{"epoll", "epoll_create", "epoll_ctl", "epoll_wait"},
-                                       {"kqueue", "kqueue", "kevent_change", "kevent"},
-                                       {"iocp", "iocp_create", "afd_poll", "iocp_wait"},
-                                       {"poll", "pipe", NULL, "poll"}};
+    static const os_calls_t calls[] = {{"epoll", "epoll_create", "epoll_ctl", "epoll_wait", 0},
+                                       {"kqueue", "kqueue", "kevent_change", "kevent", 0},
+                                       {"iocp", "iocp_create", "afd_poll", "iocp_wait", 1},
+                                       {"poll", "pipe", NULL, "poll", 0}};
     const char *backend = test_backend()[0] != '\0' ? test_backend() : OS_FIRST_BACKEND;
     size_t i = 0;
     while (strcmp(calls[i].backend, backend) != 0 && i < 3)

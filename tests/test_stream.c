@@ -2034,8 +2034,8 @@ TEST(stream_read_without_registration) {
     memset(&sink, 0, sizeof(sink));
     evl_os_sock_t peer = net_half(&net, &tcp);
     tcp.data = &sink;
-    test_fault_set(os_calls()->watch, 1, 1, ENOSPC);
-    CHECK_EQ(evl_read_start(net_stream(&tcp), NULL, on_read_never), EVL_ENOSPC);
+    test_fault_set(os_calls()->watch, 1, 1, ENOMEM);
+    CHECK_EQ(evl_read_start(net_stream(&tcp), NULL, on_read_never), EVL_ENOMEM);
     test_fault_clear();
     CHECK_EQ(evl_is_active(net_handle(&tcp)), 0);
     net_raw_write(peer, net_bytes(0), 10);
@@ -2233,7 +2233,7 @@ TEST(stream_echo_costs_three_calls) {
         CHECK_EQ(test_fault_calls("send"), ROUNDS - 1);
         CHECK_LE(test_fault_calls(os_calls()->wait), ROUNDS - 1);
         if (os_calls()->watch != NULL)
-            CHECK_EQ(test_fault_calls(os_calls()->watch), 0);
+            CHECK_LE(test_fault_calls(os_calls()->watch), os_calls()->once ? ROUNDS - 1 : 0);
         test_fault_clear();
         os_close(peer);
         net_close(&net);

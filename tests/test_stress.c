@@ -112,7 +112,7 @@ TEST(stress_poll_storm) {
         buoy_seed = seed * 7919;
         for (int i = 0; i < COUNT; i++)
             buoys[i].fd = buoys[i].peer = OS_NO_SOCK;
-        for (int step = 0; step < (test_slow() ? 1500 : 6000); step++) {
+        for (int step = 0; step < (test_slow() ? 1500 : OS_STORM(6000)); step++) {
             buoy_step(&net, &buoys[net_random(&buoy_seed, COUNT)]);
             if (net_random(&buoy_seed, 4) == 0)
                 evl_run(&net.loop, EVL_RUN_NOWAIT);
@@ -418,7 +418,7 @@ static void storm(uint32_t seed, int faults) {
     storm_faults = faults;
     for (int i = 0; i < ENDS; i += 2)
         storm_pair(&net, &ends[i], &ends[i + 1], i % 4 == 0);
-    for (int step = 0; step < (test_slow() ? 1500 : 5000); step++) {
+    for (int step = 0; step < (test_slow() ? 1500 : OS_STORM(5000)); step++) {
         int i = (int)net_random(&storm_seed, ENDS) & ~1;
         storm_weather();
         storm_step(&ends[i]);
