@@ -100,7 +100,7 @@ test-windows: windows ## run the tests for Windows under wine; takes the options
 
 # ---- macOS ----
 
-ZIG          = zig
+ZIG         ?= zig
 MACOS        = macos-x86_64 macos-aarch64
 OUT_EXAMPLES = $(EXAMPLES:examples/%.c=$(OUT)/%)
 

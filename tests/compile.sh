@@ -3,9 +3,11 @@
 #
 #     sh tests/compile.sh [TOOLCHAIN...]        such as gcc-c99; default: all
 #     JOBS=n sh tests/compile.sh                how many at a time, default 2
+#     ZIG=path sh tests/compile.sh              the zig that compiles for other systems
 #
-# The programs are in tests/compile/. Nothing but build/ is written: some compilers, run by root,
-# replace a device that they are told to write to.
+# The programs are in tests/compile/. What is compiled for Windows runs where wine is, what is for
+# another processor where qemu is; the rest is only linked. Nothing but build/ is written: some
+# compilers, run by root, replace a device that they are told to write to.
 
 set -u
 cd "$(dirname "$0")/.." || exit 2
@@ -13,6 +15,7 @@ cd "$(dirname "$0")/.." || exit 2
 out=build/compile
 programs=tests/compile
 warnings='-Wall -Wextra -Wpedantic -Wshadow -Wconversion -Wsign-conversion -Wundef -Werror'
+zig=${ZIG:-zig}
 parts='NET FS DNS PROCESS SIGNAL FS_EVENT TTY THREADS OS DIAG'
 
 # Name, and the compiler with what selects the language.
@@ -33,7 +36,24 @@ musl-c99 musl-gcc -std=c99
 musl-c11 musl-gcc -std=c11
 gcc-m32-c99 gcc -m32 -std=c99
 g++-m32-c++11 g++ -m32 -x c++ -std=c++11
+mingw-c99 x86_64-w64-mingw32-gcc -std=c99
+mingw-c11 x86_64-w64-mingw32-gcc -std=c11
+mingw-c++11 x86_64-w64-mingw32-g++ -x c++ -std=c++11
+mingw-c++20 x86_64-w64-mingw32-g++ -x c++ -std=c++20
 TABLE
+    if ! command -v "$zig" >/dev/null; then
+        echo "zig $zig"
+        return
+    fi
+    for target in x86_64-macos aarch64-macos x86-windows-gnu aarch64-linux-musl \
+        x86_64-windows-gnu aarch64-windows-gnu riscv64-linux-musl; do
+        for language in c99 c11; do
+            echo "zig-$target-$language $zig cc -target $target -std=$language"
+        done
+        for language in c++11 c++20; do
+            echo "zig-$target-$language $zig cc -target $target -x c++ -std=$language"
+        done
+    done
 }
 
 # ---- The cases of one toolchain: a shell script each ----
@@ -57,8 +77,23 @@ runs() { # TITLE FLAGS FILES...
     for file in "$@"; do
         files="$files $programs/$file"
     done
-    add_case "$title" "$cc $flags -o $out/\$1.exe $files -pthread
-timeout 20 $out/\$1.exe"
+    case $launch in
+    'test -s') title="$title (only linked)" ;;
+    '') title="$title (only compiled)" ;;
+    esac
+    add_case "$title" "$(program "$cc $flags" "$files")"
+}
+
+# Makes $1.exe of the files, and runs it.
+program() { # COMPILER-WITH-FLAGS FILES
+    if [ -n "$launch" ]; then
+        echo "$1 -o $out/\$1.exe $2 $libraries
+$launch $out/\$1.exe"
+    else
+        for file in $2; do
+            echo "$1 -c -o $out/\$1.o $file"
+        done
+    fi
 }
 
 # The compiler must refuse, and name TEXT.
@@ -99,12 +134,10 @@ add_parts() {
 
 # Sizes with each part left out, against those with all.
 add_layout() {
-    script="$cc -w -o $out/\$1.exe $programs/layout.c -pthread
-$out/\$1.exe >$out/\$1.all"
+    script="$(program "$cc -w" $programs/layout.c) >$out/\$1.all"
     for macro in $(for part in $parts; do echo EVLOOP_NO_$part; done) EVLOOP_STATIC EVLOOP_UV_NAMES; do
         script="$script
-$cc -w -D$macro -o $out/\$1.exe $programs/layout.c -pthread
-$out/\$1.exe >$out/\$1.some
+$(program "$cc -w -D$macro" $programs/layout.c) >$out/\$1.some
 if grep -vxFf $out/\$1.all $out/\$1.some; then echo 'differs under $macro'; exit 1; fi"
     done
     add_case 'sizes of the public types do not depend on macros' "$script"
@@ -148,8 +181,15 @@ add_cases() {
     runs 'own allocator' '' allocator.c
     refuses 'own allocator, in part' '' error_allocator.c EVLOOP_MALLOC
     case $toolchain in
+    tcc*) ;; # has no atomics to name
+    *) runs 'own atomics' '' atomics.c ;;
+    esac
+    case $toolchain in
     musl*) ;; # decides for each header anew
     *-c99 | *-c11) refuses 'implementation too late' '' error_late.c _GNU_SOURCE ;;
+    esac
+    case $toolchain in
+    gcc-c99 | clang-c99) refuses 'unknown atomics' -U__GNUC__ implementation.c EVLOOP_ATOMIC_LOAD ;;
     esac
     add_parts
     add_tests
@@ -161,24 +201,70 @@ add_cases() {
     esac
 }
 
+# For other systems, which take more time: what may differ there.
+add_far_cases() {
+    runs 'one file' '' smoke.c
+    runs 'static, nothing used' '' static_unused.c
+    case $toolchain in
+    *-c11 | *-c++20) return ;;
+    esac
+    compiles 'only declarations' '' declarations.c
+    runs 'two files, one with the implementation' -DSMOKE_SPLIT smoke.c implementation.c
+    runs 'declarations behind system headers' '' system_first.c implementation.c
+    runs 'implementation behind system headers' '' system_first_all.c
+    runs 'static' -DEVLOOP_STATIC smoke.c
+    runs 'libuv names' '' uv_names.c
+    runs 'own allocator' '' allocator.c
+    add_parts
+    case $toolchain in
+    mingw*) runs 'what is only for MSVC' -Wno-unknown-pragmas msvc.c ;;
+    esac
+    case $toolchain in
+    mingw* | zig-aarch64-macos-c99 | zig-x86-windows-gnu-c99) add_tests ;;
+    esac
+}
+
+# `libraries` is what the linker needs. `launch` runs the program: `test -s` where it is only linked,
+# nothing where it is only compiled. (Before it links for a target the first time, zig has to build its
+# C library; and mingw links for x86_64 Windows, tests/cross.sh for riscv64.)
 add_toolchain() {
+    libraries=-pthread launch='timeout 20' add=add_cases
+    case $toolchain in
+    mingw*) libraries=-lws2_32 launch='timeout 60 wine' add=add_far_cases ;;
+    zig-x86-windows*) libraries=-lws2_32 launch='test -s' add=add_far_cases ;;
+    zig-*-macos*) launch='test -s' add=add_far_cases ;;
+    zig-aarch64-linux*) launch='timeout 20 qemu-aarch64' add=add_far_cases ;;
+    zig*) launch= add=add_far_cases ;;
+    esac
     case $toolchain in
     tcc*) cc="$cc -Wall -Werror" ;;
     *) cc="$cc $warnings" ;;
     esac
-    echo '#include <pthread.h>
+    if ! builds_here; then
+        add_case 'is not installed # SKIP' 'exit 77'
+        return
+    fi
+    case $launch in
+    *wine* | *qemu*) $launch $out/probe.exe >$out/probe.log 2>&1 || launch='test -s' ;;
+    esac
+    $add
+}
+
+builds_here() {
+    echo '#include <errno.h>
+#include <stdio.h>
 int main(void) { return 0; }' >$out/probe.c
-    if $cc -o $out/probe.exe $out/probe.c >$out/probe.log 2>&1 && $out/probe.exe; then
-        add_cases
+    if [ -n "$launch" ]; then
+        $cc -o $out/probe.exe $out/probe.c $libraries >$out/probe.log 2>&1
     else
-        add_case "is not installed # SKIP" 'exit 77'
+        $cc -c -o $out/probe.o $out/probe.c >$out/probe.log 2>&1
     fi
 }
 
 # ---- Running and reporting ----
 
 run_case() { # NUMBER
-    timeout 120 sh $out/$1.sh $1 >$out/$1.log 2>&1
+    timeout 240 sh $out/$1.sh $1 >$out/$1.log 2>&1
     echo $? >$out/$1.status
 }
 
@@ -215,6 +301,8 @@ wanted=" $* "
 tests=$(echo tests/test_*.c)
 rm -rf $out
 mkdir -p $out
+export ZIG_LOCAL_CACHE_DIR="$PWD/build/zig" ZIG_GLOBAL_CACHE_DIR="$PWD/build/zig"
+export WINEPREFIX="${WINEPREFIX:-$PWD/build/wine}" WINEDEBUG=-all
 find_parts_that_matter
 toolchains >$out/toolchains
 while read -r toolchain cc; do

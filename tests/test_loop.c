@@ -1355,10 +1355,10 @@ static void never_read(evl_stream_t *stream, ssize_t nread, const evl_buf_t *buf
 }
 
 TEST(loop_destroy_cancels_requests) {
-    enum { SIZE = 16 << 20 };
+    enum { LENGTH = 16 << 20 };
     static evl_write_t requests[3];
     evl_os_sock_t fds[2];
-    char *bytes = (char *)calloc(1, SIZE);
+    char *bytes = (char *)calloc(1, LENGTH);
     CHECK(bytes != NULL);
     os_tcp_pair(fds);
     open_loop();
@@ -1366,7 +1366,7 @@ TEST(loop_destroy_cancels_requests) {
     CHECK_EQ(evl_tcp_open(&tcp, fds[0]), 0);
     CHECK_EQ(evl_read_start((evl_stream_t *)&tcp, NULL, never_read), 0);
     for (int i = 0; i < 3; i++) {
-        evl_buf_t buf = evl_buf_init(bytes, SIZE); /* nobody reads it */
+        evl_buf_t buf = evl_buf_init(bytes, LENGTH); /* nobody reads it */
         CHECK_EQ(evl_write(&requests[i], (evl_stream_t *)&tcp, &buf, 1, write_cancelled), 0);
     }
     CHECK_NE(evl_run(&loop, EVL_RUN_NOWAIT), 0);

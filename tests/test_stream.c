@@ -141,25 +141,25 @@ TEST(stream_echo_32mb_lent) {
 
 /* Both ends send at once. */
 TEST(stream_full_duplex) {
-    enum { SIZE = 3000000 };
+    enum { LENGTH = 3000000 };
     net_t net;
     evl_tcp_t ends[2];
     net_sink_t sinks[2];
     evl_write_t reqs[2];
     int written = 0;
-    char *bytes = (char *)malloc(SIZE);
+    char *bytes = (char *)malloc(LENGTH);
     net_open(&net);
     memset(sinks, 0, sizeof(sinks));
-    net_fill(bytes, 0, SIZE);
+    net_fill(bytes, 0, LENGTH);
     net_pair(&net, &ends[0], &ends[1]);
-    evl_buf_t buf = evl_buf_init(bytes, SIZE);
+    evl_buf_t buf = evl_buf_init(bytes, LENGTH);
     for (int i = 0; i < 2; i++) {
         ends[i].data = &sinks[i];
         reqs[i].data = &written;
         CHECK_EQ(evl_read_start(net_stream(&ends[i]), NULL, net_on_read), 0);
         CHECK_EQ(evl_write(&reqs[i], net_stream(&ends[i]), &buf, 1, on_write_count), 0);
     }
-    NET_UNTIL(&net.loop, sinks[0].bytes == SIZE && sinks[1].bytes == SIZE && written == 2);
+    NET_UNTIL(&net.loop, sinks[0].bytes == LENGTH && sinks[1].bytes == LENGTH && written == 2);
     free(bytes);
     net_close(&net);
 }
@@ -738,7 +738,7 @@ static void *drain_thread(void *arg) {
 }
 
 TEST(stream_set_blocking) {
-    enum { SIZE = 300000 };
+    enum { LENGTH = 300000 };
     net_t net;
     evl_tcp_t tcp, none;
     evl_write_t req;
@@ -746,28 +746,28 @@ TEST(stream_set_blocking) {
     drain_t drain;
     os_thread_t thread;
     int written = 0;
-    char *bytes = (char *)malloc(SIZE);
+    char *bytes = (char *)malloc(LENGTH);
     net_open(&net);
     memset(&sink, 0, sizeof(sink));
-    net_fill(bytes, 0, SIZE);
+    net_fill(bytes, 0, LENGTH);
     CHECK_EQ(evl_tcp_init(&net.loop, &none), 0);
     CHECK_EQ(evl_stream_set_blocking(net_stream(&none), 1), EVL_EBADF);
     drain.peer = net_half_tight(&net, &tcp);
     drain.got = 0;
-    drain.want = SIZE;
+    drain.want = LENGTH;
     CHECK_EQ(evl_stream_set_blocking(net_stream(&tcp), 1), 0);
     /* Reads do not block: a timer runs although there is nothing to read. */
     tcp.data = &sink;
     CHECK_EQ(evl_read_start(net_stream(&tcp), NULL, net_on_read), 0);
     net_run_ms(&net.loop, 5);
     start_thread(&thread, drain_thread, &drain);
-    evl_buf_t buf = evl_buf_init(bytes, SIZE);
+    evl_buf_t buf = evl_buf_init(bytes, LENGTH);
     req.data = &written;
     CHECK_EQ(evl_write(&req, net_stream(&tcp), &buf, 1, on_write_flag), 0);
     CHECK_EQ(tcp.write_queue_size, 0);
     CHECK_EQ(written, 0);
     join_thread(thread);
-    CHECK_EQ(drain.got, SIZE);
+    CHECK_EQ(drain.got, LENGTH);
     NET_UNTIL(&net.loop, written);
     net_raw_write(drain.peer, net_bytes(0), 10);
     NET_UNTIL(&net.loop, sink.bytes == 10);
@@ -778,7 +778,7 @@ TEST(stream_set_blocking) {
     CHECK_EQ(evl_write(&req, net_stream(&tcp), &buf, 1, on_write_flag), 0);
     CHECK_GT(tcp.write_queue_size, 0);
     size_t got = 0;
-    net_pull(&net, drain.peer, &got, SIZE);
+    net_pull(&net, drain.peer, &got, LENGTH);
     NET_UNTIL(&net.loop, written);
     os_close(drain.peer);
     net_close(&net);

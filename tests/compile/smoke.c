@@ -6,6 +6,10 @@
 #include "../../evloop.h"
 #include "../../evloop.h" /* a second time does nothing */
 
+#if defined(_WIN32)
+#include <winsock2.h>
+#include <ws2tcpip.h>
+#endif
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>

@@ -2,13 +2,18 @@
 #ifndef _GNU_SOURCE
 #define _GNU_SOURCE 1
 #endif
+#if defined(_WIN32)
+#include <winsock2.h>
+#include <windows.h>
+#else
 #include <netinet/in.h>
+#include <unistd.h>
+#endif
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
-#include <unistd.h>
 
 #define EVLOOP_IMPLEMENTATION
 #include "../../evloop.h"
