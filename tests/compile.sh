@@ -215,6 +215,7 @@ add_far_cases() {
     runs 'implementation behind system headers' '' system_first_all.c
     runs 'static' -DEVLOOP_STATIC smoke.c
     runs 'libuv names' '' uv_names.c
+    runs 'libuv names, implementation without them' -DUV_NAMES_SPLIT uv_names.c implementation.c
     runs 'own allocator' '' allocator.c
     add_parts
     case $toolchain in

@@ -326,7 +326,8 @@ static inline int os_poll_end(evl_os_sock_t sock) {
 #define OS_BACKLOG         200
 #define OS_STORM(steps)    ((steps) / 4) /* wine asks a server at each call */
 
-#define OS_CODE(error, number) (number)
+#define OS_CODE(error, number)     (number)
+#define OS_CUT_LENGTH(room, whole) (whole)
 
 #define OS_BAD_SOCK   EVL_ENOTSOCK
 #define OS_PAIR_DGRAM SOCK_STREAM
