@@ -7675,11 +7675,12 @@ static int evli_accept_is_out(int err) {
 }
 
 /* What accept reports of a connection that has failed already, not of the listener: accept(2) says
- * to treat these like EAGAIN and go on. */
+ * to treat these like EAGAIN and go on; Windows has another one for it. */
 static int evli_accept_is_gone(int err) {
-    return err == EVL_ECONNABORTED || err == EVL_EPROTO || err == EVL_ENETDOWN ||
-           err == EVL_ENOPROTOOPT || err == EVL_EHOSTDOWN || err == EVL_ENONET ||
-           err == EVL_EHOSTUNREACH || err == EVL_ENETUNREACH || err == EVL_EPERM;
+    return err == EVL_ECONNABORTED || err == EVL_ECONNRESET || err == EVL_EPROTO ||
+           err == EVL_ENETDOWN || err == EVL_ENOPROTOOPT || err == EVL_EHOSTDOWN ||
+           err == EVL_ENONET || err == EVL_EHOSTUNREACH || err == EVL_ENETUNREACH ||
+           err == EVL_EPERM;
 }
 
 static void evli_listener_run(evl_loop_t *loop, evli_io_t *io) {
