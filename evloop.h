@@ -154,7 +154,7 @@
    Platforms. Linux: epoll (default) and poll. macOS and the BSDs: kqueue (default) and poll. Windows,
    8.1 and later: I/O completion ports. Other POSIX systems: poll. The environment variable
    EVLOOP_BACKEND (`epoll`, `kqueue`, `iocp`, `poll`) picks one when a loop is initialised.
-   C99 or later, C++11 or later; gcc, clang, MSVC, tcc (x86), or your own atomics.
+   C99 or later, C++11 or later; gcc, clang, MSVC 2015 or later, tcc (x86), or your own atomics.
 
    What differs, because the system does:
      - Sleeps are as fine as the kernel's timers with epoll on Linux 5.11 and later, with kqueue, and
@@ -1609,7 +1609,7 @@ EVLOOP_API void evl_key_set(evl_key_t *key, void *value);
 #include <stdarg.h>
 #include <stdlib.h>
 #include <string.h>
-#if defined(_MSC_VER) && defined(_WINSOCKAPI_) && !defined(_WINSOCK2API_)
+#if defined(_MSC_VER) && defined(SOCKET_ERROR) && !defined(_WINSOCK2API_)
 #error                                                                                             \
     "evloop.h: windows.h came first and brought the old Winsock: include evloop.h first, or define WIN32_LEAN_AND_MEAN"
 #endif
@@ -3028,7 +3028,7 @@ EVLI_SPARE int64_t evli_sys_recv(evl_os_sock_t sock, char *base, size_t len) {
 EVLI_SPARE int64_t evli_sys_send(evl_os_sock_t sock, const evl_buf_t *bufs, size_t nbufs,
                                  int blocking) {
     WSAPOLLFD room;
-    DWORD sent;
+    DWORD sent = 0;
     for (;;) {
         size_t most = EVLOOP_SHORT("send", bufs[0].len);
         int fault = EVLOOP_FAULT("send"), r;
