@@ -55,6 +55,7 @@ static inline void *net_watch_main(void *arg) {
     while (test_ms() < *net_deadline())
         test_sleep_ms(100);
     fprintf(stderr, "gave up waiting for: %s", *net_waiting());
+    fflush(stderr);
     TerminateProcess(GetCurrentProcess(), 1);
     return arg;
 }

@@ -478,7 +478,7 @@ TEST(stream_write_burst_of_10000) {
 }
 
 TEST(stream_write_burst_of_100000) {
-    chain_run(test_slow() ? 20000 : 100000, test_slow() ? 20000 : 100000);
+    chain_run(test_slow() ? 20000 : OS_STORM(100000), test_slow() ? 20000 : OS_STORM(100000));
 }
 
 /* All the callbacks of a failed or closed connection come without growing the stack, too. */
