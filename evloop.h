@@ -51,6 +51,8 @@
        - [SECTION] Poll
        - [SECTION] Addresses
        - [SECTION] Threads
+       - [SECTION] Histograms
+       - [SECTION] Worker pool
      Implementation
        - [SECTION] Platform
        - [SECTION] Memory
@@ -59,6 +61,7 @@
        - [SECTION] Lock-free stack
        - [SECTION] Timer heap
        - [SECTION] Task ring
+       - [SECTION] Histogram functions
        - [SECTION] Error table
        - [SECTION] POSIX system calls
        - [SECTION] Windows system calls
@@ -88,6 +91,9 @@
        - [SECTION] Pump
        - [SECTION] TCP functions
        - [SECTION] Poll functions
+       - [SECTION] Worker threads
+       - [SECTION] Pool functions
+       - [SECTION] Work functions
        - [SECTION] Address functions
        - [SECTION] Dispatch tables
      Appendix
@@ -304,6 +310,9 @@ typedef struct evl_shutdown_s evl_shutdown_t;
 typedef struct evl_write_s evl_write_t;
 typedef struct evl_connect_s evl_connect_t;
 typedef struct evl_pump_s evl_pump_t;
+typedef struct evl_work_s evl_work_t;
+typedef struct evl_random_s evl_random_t;
+typedef struct evl_pool_s evl_pool_t;
 
 /* Versions as numbers and text, of the libuv interface that is followed. Thread: any. */
 EVLOOP_API unsigned int evl_version(void);
@@ -669,6 +678,19 @@ typedef struct evli_io_s {
     int32_t error;    /* the engine's: an error to be reported later */
 } evli_io_t;
 
+/* What a pool has to do for a request. */
+typedef struct evli_job_s {
+    evli_link_t own;           /* in the loop's list of its jobs */
+    evli_link_t link;          /* in the pool's queue */
+    evli_node_t node;          /* on its way to the pool or back, or claimed by a worker */
+    struct evli_node_s **slot; /* the worker's claim; NULL: never claimed */
+    evl_loop_t *loop;
+    evl_pool_t *pool;
+    uint64_t queued_ns;
+    uint32_t kind; /* whose job it is: EVLI_JOB_… */
+    int32_t error;
+} evli_job_t;
+
 typedef struct evli_ring_s {
     struct evli_ring_item_s *items;
     uint32_t head, count, capacity; /* the capacity is a power of two, or 0 */
@@ -729,6 +751,10 @@ struct evl_loop_s {
         evli_node_t **async_end;  /* … the end of that */
         evli_node_t *async_batch; /* to run in this one */
         evli_node_t *post_batch;
+        evli_node_t *finished; /* atomic: jobs back from the pool and not yet seen */
+        evli_node_t *job_batch;
+        evli_link_t jobs;     /* that are outstanding */
+        evl_pool_t *pool;     /* NULL: the default one */
         uint32_t awake;       /* atomic: 1 while a sender need not wake the loop */
         uint32_t senders;     /* atomic: threads inside a send */
         uint32_t stop;        /* atomic */
@@ -776,7 +802,8 @@ EVLOOP_API evl_loop_t *evl_default_loop(void);
 EVLOOP_API evl_loop_t *evl_loop_new(void);
 EVLOOP_API void evl_loop_delete(evl_loop_t *loop);
 
-/* Releases what the library holds for the whole process: the default loop, if nothing is open in it.
+/* Releases what the library holds for the whole process: the default loop, if nothing is open in it,
+ * and the default pool, once it has done what is queued.
  * Thread: any, when no loop runs any more. */
 EVLOOP_API void evl_library_shutdown(void);
 
@@ -1430,8 +1457,6 @@ EVLOOP_API int evl_inet_pton(int af, const char *src, void *dst);
 
 /* ==== [SECTION] Threads ==== */
 
-#if !defined(EVLOOP_NO_THREADS)
-
 #if defined(_WIN32)
 typedef void *evl_thread_t;
 typedef struct {
@@ -1487,6 +1512,8 @@ typedef struct evl_thread_options_s {
     size_t
         stack_size; /* bytes, with EVL_THREAD_HAS_STACK_SIZE, rounded up; 0: as the main thread's */
 } evl_thread_options_t;
+
+#if !defined(EVLOOP_NO_THREADS)
 
 /* Threads. Errors: EVL_EAGAIN (the system has none left), EVL_ENOMEM. Thread: any. */
 EVLOOP_API int evl_thread_create(evl_thread_t *thread, evl_thread_cb entry, void *arg);
@@ -1546,6 +1573,131 @@ EVLOOP_API void *evl_key_get(evl_key_t *key);
 EVLOOP_API void evl_key_set(evl_key_t *key, void *value);
 
 #endif /* !EVLOOP_NO_THREADS */
+
+/* ==== [SECTION] Histograms ==== */
+
+/* How often values came, most of them nanoseconds, in classes that are at most a sixteenth wide. */
+typedef struct evl_histogram_s {
+    struct {
+        uint64_t count, min, max;
+        double sum, squares;
+        uint64_t classes[976]; /* 0 to 15 have their own; from there 16 for each power of two */
+    } priv;
+} evl_histogram_t;
+
+/* Empties a histogram, as is also due before its first use, and adds a value. */
+EVLOOP_API void evl_histogram_reset(evl_histogram_t *histogram);
+EVLOOP_API void evl_histogram_record(evl_histogram_t *histogram, uint64_t value);
+
+/* How many values there are, and what they are like; 0 when there are none. The percentile is the
+ * value that `p` percent of them do not exceed, to a sixteenth. */
+EVLOOP_API uint64_t evl_histogram_count(const evl_histogram_t *histogram);
+EVLOOP_API uint64_t evl_histogram_min(const evl_histogram_t *histogram);
+EVLOOP_API uint64_t evl_histogram_max(const evl_histogram_t *histogram);
+EVLOOP_API uint64_t evl_histogram_percentile(const evl_histogram_t *histogram, double p);
+EVLOOP_API double evl_histogram_mean(const evl_histogram_t *histogram);
+EVLOOP_API double evl_histogram_stddev(const evl_histogram_t *histogram);
+
+/* ==== [SECTION] Worker pool ==== */
+
+/* Threads that do what would block the loop. There is one pool for the process, of 4 threads or
+ * EVLOOP_THREADPOOL_SIZE (1 to 1024) of the environment, and there may be pools of your own. Threads
+ * start when a pool is first used; no signals are delivered to them. A job of a kind that may take
+ * seconds, such as the lookup of a name, gets at most half of them.
+ * With EVLOOP_NO_THREADS jobs run on the loop's thread, in the poll phase. */
+typedef struct {
+    unsigned threads;   /* 0: 4; at most 1024 */
+    unsigned max_queue; /* jobs that may wait; 0: no cap */
+    size_t stack_size;  /* bytes; 0: as for evl_thread_create */
+    const char *name;   /* of the threads, as debuggers show it: 15 bytes are kept; NULL: evloop */
+} evl_pool_options_t;
+
+typedef struct {
+    unsigned threads, idle;  /* that run; of those, without a job */
+    unsigned queued;         /* jobs that wait */
+    unsigned running;        /* jobs that are being done */
+    uint64_t completed;      /* jobs so far */
+    evl_histogram_t wait_ns; /* from being queued to being begun */
+    evl_histogram_t run_ns;  /* from there to the end */
+} evl_pool_stats_t;
+
+struct evl_pool_s {
+    void *data; /* yours */
+    struct {
+        evl_mutex_t mutex;
+        evl_cond_t cond;
+        evli_node_t *incoming; /* atomic: jobs that no thread has seen */
+        evli_link_t queue;     /* jobs, the oldest first */
+        evli_link_t slow;      /* … of the kinds that may take long */
+        uint32_t queued;       /* atomic: jobs that wait, in all */
+        uint32_t sleeping;     /* atomic: threads without a job */
+        uint32_t waking;       /* atomic: one of them has been signalled and is not awake yet */
+        uint32_t started;      /* atomic: threads that run */
+        uint32_t threads, max_queue, slow_running, running, closing;
+        size_t stack_size;
+        char name[16];
+        evl_pool_t *next; /* in the list of all */
+        struct evli_worker_s *workers;
+        uint64_t completed;
+        evl_histogram_t *wait_ns, *run_ns;
+    } priv;
+};
+
+/* Makes a pool; `options` may be NULL. evl_pool_close finishes what is queued and joins the threads;
+ * no loop may use the pool then. Thread: any.
+ * Errors: EVL_EINVAL (more than 1024 threads), EVL_ENOMEM; of close EVL_EBUSY (a thread of the pool
+ * calls it). */
+EVLOOP_API int evl_pool_init(evl_pool_t *pool, const evl_pool_options_t *options);
+EVLOOP_API int evl_pool_close(evl_pool_t *pool);
+
+/* What the pool has done so far; NULL means the default pool. Thread: any. */
+EVLOOP_API int evl_pool_stats(evl_pool_t *pool, evl_pool_stats_t *out);
+
+/* Has the loop use a pool from now on; NULL: the default one. Several loops may use one pool.
+ * Lifetime: the pool must stay until the loop is closed or has another. */
+EVLOOP_API int evl_loop_set_pool(evl_loop_t *loop, evl_pool_t *pool);
+
+typedef void (*evl_work_cb)(evl_work_t *req);
+typedef void (*evl_after_work_cb)(evl_work_t *req, int status);
+struct evl_work_s {
+    EVLI_REQ_FIELDS
+    evl_loop_t *loop; /* read-only */
+    evl_work_cb work_cb;
+    evl_after_work_cb after_work_cb;
+    struct {
+        evli_job_t job;
+    } priv;
+} EVLI_MAY_ALIAS;
+
+/* Has `work_cb` called on a thread of the pool and then `after_work_cb` (which may be NULL) on the
+ * loop's, in the poll phase. What work_cb wrote is visible there.
+ * Errors: EVL_EINVAL (work_cb is NULL), EVL_ENOBUFS (the pool's queue is full), EVL_EAGAIN (no thread
+ * could be started), EVL_ENOMEM. Allocates nothing. */
+EVLOOP_API int evl_queue_work(evl_loop_t *loop, evl_work_t *req, evl_work_cb work_cb,
+                              evl_after_work_cb after_work_cb);
+
+/* Takes back a request that waits for a thread: its callback gets EVL_ECANCELED in the next poll
+ * phase. Errors: EVL_EBUSY (it runs, or has), EVL_EINVAL (not a request of a pool). */
+EVLOOP_API int evl_cancel(evl_req_t *req);
+
+typedef void (*evl_random_cb)(evl_random_t *req, int status, void *buf, size_t buflen);
+struct evl_random_s {
+    EVLI_REQ_FIELDS
+    evl_loop_t *loop; /* read-only */
+    int status;
+    void *buf;
+    size_t buflen;
+    evl_random_cb cb;
+    struct {
+        evli_job_t job;
+    } priv;
+} EVLI_MAY_ALIAS;
+
+/* Fills a buffer with random bytes of the system, fit for keys. With `cb` NULL at once, and then loop
+ * and req may be NULL and any thread may call. Errors: EVL_EINVAL (flags are not 0), EVL_E2BIG (more
+ * than 2 GiB), those of evl_queue_work, what the system reports. */
+EVLOOP_API int evl_random(evl_loop_t *loop, evl_random_t *req, void *buf, size_t buflen,
+                          unsigned flags, evl_random_cb cb);
 
 #ifdef __cplusplus
 } /* extern "C" */
@@ -1648,6 +1800,8 @@ EVLOOP_API void evl_key_set(evl_key_t *key, void *value);
 #if EVLI_HAVE_EPOLL
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
+#endif
+#if defined(__linux__)
 #include <sys/syscall.h>
 #endif
 #if EVLI_HAVE_KQUEUE
@@ -1655,6 +1809,10 @@ EVLOOP_API void evl_key_set(evl_key_t *key, void *value);
 #endif
 #if defined(__APPLE__)
 #include <mach/mach.h>
+#include <sys/random.h>
+#endif
+#if defined(__FreeBSD__) || defined(__OpenBSD__)
+#include <pthread_np.h>
 #endif
 
 #if defined(__GLIBC__) && !defined(__USE_GNU)
@@ -2239,6 +2397,89 @@ static struct evli_ring_item_s evli_ring_pop(evli_ring_t *ring) {
     return item;
 }
 
+/* ==== [SECTION] Histogram functions ==== */
+
+/* The class of a value: itself below 16; else which power of two it reaches, and its next four bits. */
+static unsigned evli_histogram_class(uint64_t value) {
+    unsigned power = 0, step;
+    for (step = 32; step > 0; step /= 2)
+        if (value >> (power + step) != 0)
+            power += step;
+    return power < 4 ? (unsigned)value : (power - 3) * 16 + (unsigned)(value >> (power - 4) & 15);
+}
+
+/* The greatest value of a class. */
+static uint64_t evli_histogram_top(unsigned index) {
+    unsigned shift = index < 16 ? 0 : index / 16 - 1;
+    uint64_t first = index < 16 ? index : (uint64_t)(16 + index % 16) << shift;
+    return first + (((uint64_t)1 << shift) - 1);
+}
+
+EVLOOP_API void evl_histogram_reset(evl_histogram_t *histogram) {
+    memset(histogram, 0, sizeof(*histogram));
+}
+
+EVLOOP_API void evl_histogram_record(evl_histogram_t *histogram, uint64_t value) {
+    if (histogram->priv.count == 0 || value < histogram->priv.min)
+        histogram->priv.min = value;
+    if (value > histogram->priv.max)
+        histogram->priv.max = value;
+    histogram->priv.count++;
+    histogram->priv.sum += (double)value;
+    histogram->priv.squares += (double)value * (double)value;
+    histogram->priv.classes[evli_histogram_class(value)]++;
+}
+
+EVLOOP_API uint64_t evl_histogram_count(const evl_histogram_t *histogram) {
+    return histogram->priv.count;
+}
+
+EVLOOP_API uint64_t evl_histogram_min(const evl_histogram_t *histogram) {
+    return histogram->priv.min;
+}
+
+EVLOOP_API uint64_t evl_histogram_max(const evl_histogram_t *histogram) {
+    return histogram->priv.max;
+}
+
+EVLOOP_API uint64_t evl_histogram_percentile(const evl_histogram_t *histogram, double p) {
+    double wanted = p < 0 ? 0 : p > 100 ? 100 : p;
+    uint64_t seen = 0, top;
+    unsigned i;
+    for (i = 0; i < EVLI_COUNT(histogram->priv.classes); i++) {
+        seen += histogram->priv.classes[i];
+        if (seen > 0 && (double)seen * 100 >= wanted * (double)histogram->priv.count)
+            break;
+    }
+    if (i == EVLI_COUNT(histogram->priv.classes))
+        return 0;
+    top = evli_histogram_top(i);
+    return top < histogram->priv.max ? top : histogram->priv.max;
+}
+
+EVLOOP_API double evl_histogram_mean(const evl_histogram_t *histogram) {
+    return histogram->priv.count == 0 ? 0 : histogram->priv.sum / (double)histogram->priv.count;
+}
+
+/* By Newton's method: the library does without libm. */
+static double evli_square_root(double x) {
+    double root = x > 1 ? x : 1, before;
+    if (!(x > 0))
+        return 0;
+    do {
+        before = root;
+        root = (root + x / root) / 2;
+    } while (root < before);
+    return before;
+}
+
+EVLOOP_API double evl_histogram_stddev(const evl_histogram_t *histogram) {
+    double mean = evl_histogram_mean(histogram);
+    if (histogram->priv.count == 0)
+        return 0;
+    return evli_square_root(histogram->priv.squares / (double)histogram->priv.count - mean * mean);
+}
+
 /* ==== [SECTION] Error table ==== */
 
 static const struct {
@@ -2665,6 +2906,63 @@ EVLOOP_API int evl_pipe(evl_file fds[2], int read_flags, int write_flags) {
 EVLI_SPARE int evli_sys_set_blocking(evl_os_sock_t fd, int blocking) {
     return evli_sys_nonblock(fd, !blocking);
 }
+
+/* What every system of this kind has. */
+static int evli_sys_urandom(char *base, size_t len) {
+    int fd = open("/dev/urandom", O_RDONLY | O_CLOEXEC), err = 0;
+    if (fd < 0)
+        return -errno;
+    while (len > 0 && err == 0) {
+        ssize_t n = read(fd, base, len);
+        if (n > 0) {
+            base += n;
+            len -= (size_t)n;
+        } else if (n == 0 || errno != EINTR) {
+            err = n == 0 ? (int)EVL_EIO : -errno;
+        }
+    }
+    evli_sys_close(fd);
+    return err;
+}
+
+#if defined(__linux__) && defined(SYS_getrandom)
+
+static int evli_sys_random(char *base, size_t len) {
+    while (len > 0) {
+        int fault = EVLOOP_FAULT("getrandom");
+        long n = fault ? evli_fail(fault) : syscall(SYS_getrandom, base, len, 0);
+        if (n > 0) {
+            base += n;
+            len -= (size_t)n;
+        } else if (n == 0 || errno != EINTR) {
+            return n < 0 && (errno == ENOSYS || errno == EPERM) ? evli_sys_urandom(base, len)
+                   : n < 0                                      ? -errno
+                                                                : (int)EVL_EIO;
+        }
+    }
+    return 0;
+}
+
+#elif defined(__APPLE__) || defined(__FreeBSD__) || defined(__OpenBSD__)
+
+static int evli_sys_random(char *base, size_t len) {
+    while (len > 0) {
+        size_t part = len < 256 ? len : 256; /* it gives no more at a time */
+        if (getentropy(base, part) != 0)
+            return errno == ENOSYS ? evli_sys_urandom(base, len) : -errno;
+        base += part;
+        len -= part;
+    }
+    return 0;
+}
+
+#else
+
+static int evli_sys_random(char *base, size_t len) {
+    return evli_sys_urandom(base, len);
+}
+
+#endif
 
 /* A port may be bound while connections of its last owner linger. */
 EVLI_SPARE int evli_sys_reuseaddr(evl_os_sock_t fd) {
@@ -3156,6 +3454,22 @@ EVLI_SPARE int evli_sys_block_signal(int signum) {
     return EVL_ENOSYS; /* Windows has no signals to block */
 }
 
+typedef LONG(WINAPI *evli_gen_random_fn)(void *, PUCHAR, ULONG, ULONG);
+
+/* From bcrypt.dll, which is loaded when it is first needed. */
+static int evli_sys_random(char *base, size_t len) {
+    HMODULE bcrypt = LoadLibraryW(L"bcrypt.dll");
+    evli_gen_random_fn gen_random;
+    LONG status = -1;
+    if (bcrypt == NULL)
+        return evli_win_error();
+    gen_random = (evli_gen_random_fn)(void (*)(void))GetProcAddress(bcrypt, "BCryptGenRandom");
+    if (gen_random != NULL)
+        status = gen_random(NULL, (PUCHAR)base, (ULONG)len, 2 /* the system's own generator */);
+    FreeLibrary(bcrypt);
+    return status == 0 ? 0 : (int)EVL_EIO;
+}
+
 /* Two connected sockets: over loopback, and nobody else's, which the addresses prove. */
 EVLI_SPARE int evli_sys_connect_pair(evl_os_sock_t listener, evl_os_sock_t out, evl_os_sock_t *in) {
     struct sockaddr_in own, peer;
@@ -3349,6 +3663,53 @@ EVLOOP_API int evl_thread_create_ex(evl_thread_t *thread, const evl_thread_optio
 EVLOOP_API int evl_thread_join(evl_thread_t *thread) {
     return -pthread_join(*thread, NULL);
 }
+
+/* Signals are for the program's own threads: a thread that is made in between gets none. */
+static void evli_block_signals(sigset_t *before) {
+    sigset_t all;
+    sigfillset(&all);
+    pthread_sigmask(SIG_SETMASK, &all, before);
+}
+
+static int evli_worker_thread(evl_thread_t *thread, size_t stack_size, evl_thread_cb entry,
+                              void *arg) {
+    evl_thread_options_t options;
+    sigset_t before;
+    int err;
+    options.flags = EVL_THREAD_HAS_STACK_SIZE;
+    options.stack_size = stack_size;
+    evli_block_signals(&before);
+    err = evl_thread_create_ex(thread, &options, entry, arg);
+    pthread_sigmask(SIG_SETMASK, &before, NULL);
+    return err;
+}
+
+/* Names the calling thread, for debuggers. */
+#if defined(__linux__)
+
+static void evli_thread_name(const char *name) {
+    pthread_setname_np(pthread_self(), name);
+}
+
+#elif defined(__APPLE__)
+
+static void evli_thread_name(const char *name) {
+    pthread_setname_np(name);
+}
+
+#elif defined(__FreeBSD__) || defined(__OpenBSD__)
+
+static void evli_thread_name(const char *name) {
+    pthread_set_name_np(pthread_self(), name);
+}
+
+#else
+
+static void evli_thread_name(const char *name) {
+    (void)name;
+}
+
+#endif
 
 EVLOOP_API int evl_thread_detach(evl_thread_t *thread) {
     return -pthread_detach(*thread);
@@ -3576,6 +3937,29 @@ EVLOOP_API int evl_thread_create_ex(evl_thread_t *thread, const evl_thread_optio
     }
     *thread = (evl_thread_t)handle;
     return 0;
+}
+
+static int evli_worker_thread(evl_thread_t *thread, size_t stack_size, evl_thread_cb entry,
+                              void *arg) {
+    evl_thread_options_t options;
+    options.flags = EVL_THREAD_HAS_STACK_SIZE;
+    options.stack_size = stack_size;
+    return evl_thread_create_ex(thread, &options, entry, arg);
+}
+
+typedef HRESULT(WINAPI *evli_thread_description_fn)(HANDLE, PCWSTR);
+
+/* Names the calling thread, for debuggers, where the system can (Windows 10 1607). */
+static void evli_thread_name(const char *name) {
+    HMODULE kernel = GetModuleHandleW(L"kernel32.dll");
+    evli_thread_description_fn describe;
+    WCHAR wide[16];
+    if (kernel == NULL || MultiByteToWideChar(CP_UTF8, 0, name, -1, wide, 16) == 0)
+        return;
+    describe =
+        (evli_thread_description_fn)(void (*)(void))GetProcAddress(kernel, "SetThreadDescription");
+    if (describe != NULL)
+        describe(GetCurrentThread(), wide);
 }
 
 EVLOOP_API int evl_thread_join(evl_thread_t *thread) {
@@ -5671,6 +6055,7 @@ enum {
     EVLI_PHASE_READY,
     EVLI_PHASE_ASYNC,
     EVLI_PHASE_POSTS,
+    EVLI_PHASE_JOBS,
     EVLI_PHASE_LATE,
     EVLI_PHASE_CHECK,
     EVLI_PHASE_IMMEDIATES,
@@ -5816,6 +6201,50 @@ static int evli_run_posts(evl_loop_t *loop) {
     return 1;
 }
 
+enum { EVLI_JOB_WORK, EVLI_JOB_RANDOM, EVLI_JOB_KINDS, EVLI_JOB_BACK = 0x100 };
+
+/* What is done for a request on a thread, and how its callback is made: see the last section. */
+typedef struct {
+    void (*run)(evli_job_t *job);
+    void (*done)(evl_loop_t *loop, evli_job_t *job);
+    int slow;
+} evli_job_kind_t;
+
+static const evli_job_kind_t *evli_job_kind_of(const evli_job_t *job);
+
+#if defined(EVLOOP_NO_THREADS)
+
+static void evli_job_run_here(evli_job_t *job) {
+    if (job->error == 0)
+        evli_job_kind_of(job)->run(job);
+}
+
+#else
+
+/* It has run already. */
+static void evli_job_run_here(evli_job_t *job) {
+    (void)job;
+}
+
+#endif
+
+/* Calls back the requests that came back from the pool. */
+static int evli_run_jobs(evl_loop_t *loop) {
+    if (loop->priv.job_batch == NULL)
+        loop->priv.job_batch = evli_stack_take(&loop->priv.finished);
+    while (loop->priv.job_batch != NULL) {
+        evli_job_t *job = EVLI_OF(loop->priv.job_batch, evli_job_t, node);
+        if (evli_halted(loop))
+            return 0;
+        loop->priv.job_batch = job->node.next;
+        evli_list_remove(&job->own);
+        loop->priv.active_reqs--;
+        evli_job_run_here(job);
+        evli_job_kind_of(job)->done(loop, job);
+    }
+    return 1;
+}
+
 /* A task of the slab: an immediate, a timeout or an interval. */
 typedef struct evli_task_s {
     evli_link_t link; /* immediates: in the queue; free ones: `next` alone */
@@ -5896,8 +6325,9 @@ static void evli_begin_timers(evl_loop_t *loop) {
 /* Whether an async or a post waits to be run. */
 static int evli_sent(const evl_loop_t *loop) {
     return evli_load_node(&loop->priv.sent) != NULL || evli_load_node(&loop->priv.posted) != NULL ||
-           loop->priv.async_taken != NULL || loop->priv.async_batch != NULL ||
-           loop->priv.post_batch != NULL;
+           evli_load_node(&loop->priv.finished) != NULL || loop->priv.async_taken != NULL ||
+           loop->priv.async_batch != NULL || loop->priv.post_batch != NULL ||
+           loop->priv.job_batch != NULL;
 }
 
 static int evli_alive(const evl_loop_t *loop) {
@@ -6027,6 +6457,7 @@ static int evli_iterate(evl_loop_t *loop, evl_run_mode mode) {
     EVLI_PHASE(EVLI_PHASE_READY, evli_run_ios(loop, &loop->priv.ready))
     EVLI_PHASE(EVLI_PHASE_ASYNC, evli_run_asyncs(loop))
     EVLI_PHASE(EVLI_PHASE_POSTS, evli_run_posts(loop))
+    EVLI_PHASE(EVLI_PHASE_JOBS, evli_run_jobs(loop))
     EVLI_PHASE(EVLI_PHASE_LATE, evli_run_late(loop))
     EVLI_PHASE(EVLI_PHASE_CHECK, evli_run_watchers(loop, EVLI_CHECK))
     EVLI_PHASE(EVLI_PHASE_IMMEDIATES, evli_run_immediates(loop))
@@ -6178,6 +6609,7 @@ EVLOOP_API int evl_loop_init(evl_loop_t *loop) {
     evli_list_init(&loop->priv.closing_batch);
     evli_list_init(&loop->priv.immediates);
     evli_list_init(&loop->priv.immediate_batch);
+    evli_list_init(&loop->priv.jobs);
     loop->priv.async_end = &loop->priv.async_taken;
     for (i = 0; i < (int)EVLI_COUNT(loop->priv.watchers); i++)
         evli_list_init(&loop->priv.watchers[i]);
@@ -6215,6 +6647,8 @@ EVLOOP_API int evl_loop_close(evl_loop_t *loop) {
 }
 
 static void evli_forget_tasks(evl_loop_t *loop);
+static void evli_jobs_cancel(evl_loop_t *loop);
+static void evli_jobs_forked(evl_loop_t *loop);
 
 static void evli_close_all(evl_loop_t *loop) {
     evli_link_t *link, *next;
@@ -6232,6 +6666,7 @@ EVLOOP_API int evl_loop_destroy(evl_loop_t *loop, uint64_t timeout_ms) {
     for (rounds = 0;; rounds++) { /* callbacks may open new handles: those are closed in turn */
         evli_close_all(loop);
         evli_forget_tasks(loop);
+        evli_jobs_cancel(loop);
         evli_store(&loop->priv.stop, 0);
         if (!evli_loop_busy(loop))
             return evl_loop_close(loop);
@@ -6265,9 +6700,12 @@ EVLOOP_API evl_loop_t *evl_default_loop(void) {
     return evli_default_loop_ptr;
 }
 
+static void evli_default_pool_close(void);
+
 EVLOOP_API void evl_library_shutdown(void) {
     if (evli_default_loop_ptr != NULL)
         evl_loop_close(evli_default_loop_ptr);
+    evli_default_pool_close();
 }
 
 EVLOOP_API evl_loop_t *evl_loop_new(void) {
@@ -6328,6 +6766,7 @@ EVLOOP_API int evl_loop_fork(evl_loop_t *loop) {
     if (err != 0)
         return err;
     evli_fork_sends(loop);
+    evli_jobs_forked(loop);
     for (link = loop->priv.handles.next; link != &loop->priv.handles; link = link->next) {
         evli_io_t *io = evli_handle_io(EVLI_OF(link, evl_handle_t, link));
         if (io != NULL)
@@ -6502,7 +6941,8 @@ static const struct {
     evl_req_type type;
     size_t size;
 } evli_req_sizes[] = {
-    {EVL_REQ, sizeof(evl_req_t)},
+    {EVL_REQ, sizeof(evl_req_t)},           {EVL_WORK, sizeof(evl_work_t)},
+    {EVL_RANDOM, sizeof(evl_random_t)},
 #if EVLI_HAVE_STREAMS
     {EVL_CONNECT, sizeof(evl_connect_t)},   {EVL_WRITE, sizeof(evl_write_t)},
     {EVL_SHUTDOWN, sizeof(evl_shutdown_t)}, {EVL_PUMP, sizeof(evl_pump_t)},
@@ -8306,6 +8746,630 @@ static void evli_poll_close(evl_handle_t *handle) {
     evl_poll_stop((evl_poll_t *)handle);
 }
 
+/* ==== [SECTION] Worker threads ==== */
+
+#if !defined(EVLOOP_NO_THREADS)
+
+/* Jobs come in by a lock-free stack. A worker that has nothing to do takes the pool's mutex, brings
+ * what came in into the queue, and claims some of it, more than one if the queue is long: the mutex
+ * is then taken once for all of them. What is claimed lies in the worker's slots, and is whose who
+ * swaps the slot for NULL: the worker itself, in order; another that has run out of work; or
+ * evl_cancel. So a job behind a long one waits no longer than it takes another thread to come by.
+ *
+ * Submitting wakes a thread only if one sleeps and none is on its way; a thread that finds more than
+ * it claims wakes the next. A sleeper shows itself in `sleeping` before its last look at `incoming`,
+ * and a submitter looks there after its push, so that one of them sees the other. */
+
+#define EVLI_POOL_THREADS     4
+#define EVLI_POOL_MAX_THREADS 1024
+#define EVLI_POOL_CLAIM       16 /* jobs for one worker at a time */
+
+typedef struct evli_worker_s {
+    evl_pool_t *pool;
+    evl_thread_t thread;
+    uint32_t claimed;                    /* slots of this round */
+    uint32_t samples;                    /* of the last round, not yet in the histograms */
+    int slow;                            /* this round is one of a slow job */
+    evli_node_t *slots[EVLI_POOL_CLAIM]; /* atomic */
+    uint64_t wait_ns[EVLI_POOL_CLAIM];
+    uint64_t run_ns[EVLI_POOL_CLAIM];
+} evli_worker_t;
+
+/* Brings what came in into the queues. The pool's mutex is held, here and up to evli_worker_run. */
+static void evli_pool_collect(evl_pool_t *pool) {
+    evli_node_t *node, *next;
+    if (evli_load_node(&pool->priv.incoming) == NULL)
+        return;
+    for (node = evli_stack_take(&pool->priv.incoming); node != NULL; node = next) {
+        evli_job_t *job = EVLI_OF(node, evli_job_t, node);
+        next = node->next;
+        evli_list_push(evli_job_kind_of(job)->slow ? &pool->priv.slow : &pool->priv.queue,
+                       &job->link);
+    }
+}
+
+static void evli_worker_claim(evli_worker_t *worker, evli_job_t *job) {
+    evli_node_t **slot = &worker->slots[worker->claimed++];
+    evli_list_remove(&job->link);
+    job->slot = slot;
+    evli_exchange_node(slot, &job->node);
+}
+
+/* Claims the oldest slow job, if it may run and is older than the oldest other one. */
+static int evli_worker_claim_slow(evli_worker_t *worker) {
+    evl_pool_t *pool = worker->pool;
+    const evli_job_t *slow, *other;
+    if (evli_list_empty(&pool->priv.slow) ||
+        pool->priv.slow_running >= (pool->priv.threads + 1) / 2)
+        return 0;
+    slow = EVLI_OF(pool->priv.slow.next, evli_job_t, link);
+    other = EVLI_OF(pool->priv.queue.next, evli_job_t, link);
+    if (!evli_list_empty(&pool->priv.queue) && other->queued_ns < slow->queued_ns)
+        return 0;
+    pool->priv.slow_running++;
+    worker->slow = 1;
+    evli_worker_claim(worker, EVLI_OF(pool->priv.slow.next, evli_job_t, link));
+    return 1;
+}
+
+/* Claims the worker's share of the queue. */
+static void evli_worker_claim_some(evli_worker_t *worker) {
+    evl_pool_t *pool = worker->pool;
+    uint32_t queued = evli_load(&pool->priv.queued), share = queued / (2 * pool->priv.threads);
+    if (share > EVLI_POOL_CLAIM)
+        share = EVLI_POOL_CLAIM;
+    do {
+        if (evli_list_empty(&pool->priv.queue))
+            break;
+        evli_worker_claim(worker, EVLI_OF(pool->priv.queue.next, evli_job_t, link));
+    } while (worker->claimed < share);
+}
+
+/* Takes over a job that another worker has claimed and not come to. */
+static void evli_worker_steal(evli_worker_t *worker) {
+    evl_pool_t *pool = worker->pool;
+    uint32_t i, n, started = evli_load(&pool->priv.started);
+    for (i = 0; i < started; i++)
+        for (n = 0; n < EVLI_POOL_CLAIM; n++) {
+            evli_node_t **slot = &pool->priv.workers[i].slots[n], *node;
+            if (evli_load_node(slot) == NULL)
+                continue;
+            node = evli_exchange_node(slot, NULL);
+            if (node != NULL) {
+                evli_worker_claim(worker, EVLI_OF(node, evli_job_t, node));
+                return;
+            }
+        }
+}
+
+/* Hands a job back to its loop. */
+static void evli_job_finished(evli_job_t *job) {
+    evli_send(job->loop, &job->loop->priv.finished, &job->node);
+}
+
+/* Does what was claimed, without the mutex. The end of one job is the beginning of the next. */
+static void evli_worker_run(evli_worker_t *worker) {
+    uint64_t begin = evli_sys_clock(), end;
+    uint32_t i;
+    for (i = 0; i < worker->claimed; i++) {
+        evli_node_t *node = evli_exchange_node(&worker->slots[i], NULL);
+        evli_job_t *job;
+        if (node == NULL)
+            continue;
+        job = EVLI_OF(node, evli_job_t, node);
+        evli_fetch_add(&worker->pool->priv.queued, (uint32_t)-1);
+        worker->wait_ns[worker->samples] = begin > job->queued_ns ? begin - job->queued_ns : 0;
+        evli_job_kind_of(job)->run(job);
+        end = evli_sys_clock();
+        worker->run_ns[worker->samples++] = end - begin;
+        begin = end;
+        evli_job_finished(job);
+    }
+}
+
+/* Accounts for the round that is over. */
+static void evli_worker_report(evli_worker_t *worker) {
+    evl_pool_t *pool = worker->pool;
+    uint32_t i;
+    for (i = 0; i < worker->samples; i++) {
+        evl_histogram_record(pool->priv.wait_ns, worker->wait_ns[i]);
+        evl_histogram_record(pool->priv.run_ns, worker->run_ns[i]);
+    }
+    pool->priv.completed += worker->samples;
+    pool->priv.running--;
+    pool->priv.slow_running -= worker->slow ? 1u : 0u;
+    worker->claimed = worker->samples = 0;
+    worker->slow = 0;
+}
+
+/* Waits for work, unless there is some that nobody has seen. */
+static void evli_worker_sleep(evl_pool_t *pool) {
+    evli_fetch_add(&pool->priv.sleeping, 1);
+    evli_exchange(&pool->priv.waking, 0);
+    if (evli_load_node(&pool->priv.incoming) == NULL)
+        evl_cond_wait(&pool->priv.cond, &pool->priv.mutex);
+    evli_fetch_add(&pool->priv.sleeping, (uint32_t)-1);
+    evli_exchange(&pool->priv.waking, 0);
+}
+
+static void evli_worker_main(void *arg) {
+    evli_worker_t *worker = (evli_worker_t *)arg;
+    evl_pool_t *pool = worker->pool;
+    evli_thread_name(pool->priv.name);
+    evl_mutex_lock(&pool->priv.mutex);
+    for (;;) {
+        int more;
+        evli_pool_collect(pool);
+        if (!evli_worker_claim_slow(worker))
+            evli_worker_claim_some(worker);
+        if (worker->claimed == 0)
+            evli_worker_steal(worker);
+        if (worker->claimed == 0) {
+            if (pool->priv.closing)
+                break;
+            evli_worker_sleep(pool);
+            continue;
+        }
+        pool->priv.running++;
+        more = (worker->claimed > 1 || !evli_list_empty(&pool->priv.queue) ||
+                !evli_list_empty(&pool->priv.slow)) &&
+               evli_load(&pool->priv.sleeping) > 0;
+        evl_mutex_unlock(&pool->priv.mutex);
+        if (more)
+            evl_cond_signal(&pool->priv.cond);
+        evli_worker_run(worker);
+        evl_mutex_lock(&pool->priv.mutex);
+        evli_worker_report(worker);
+    }
+    evl_mutex_unlock(&pool->priv.mutex);
+}
+
+/* Starts the threads of a pool. With fewer than it should have it works as well; with none, no. */
+static int evli_pool_start(evl_pool_t *pool) {
+    uint32_t i = 0;
+    int err = 0;
+    evl_mutex_lock(&pool->priv.mutex);
+    if (pool->priv.closing)
+        err = EVL_EINVAL;
+    while (err == 0 && evli_load(&pool->priv.started) == 0 && i < pool->priv.threads) {
+        evli_worker_t *worker = &pool->priv.workers[i];
+        worker->pool = pool;
+        err = evli_worker_thread(&worker->thread, pool->priv.stack_size, evli_worker_main, worker);
+        if (err == 0)
+            i++;
+    }
+    if (i > 0) {
+        pool->priv.threads = i;
+        evli_store(&pool->priv.started, i);
+        err = 0;
+    }
+    evl_mutex_unlock(&pool->priv.mutex);
+    return err;
+}
+
+/* Gives a job to a pool: it begins as soon as there is a thread for it. */
+static int evli_pool_submit(evl_pool_t *pool, evli_job_t *job) {
+    int err = evli_load(&pool->priv.started) == 0 ? evli_pool_start(pool) : 0;
+    if (err != 0)
+        return err;
+    if (evli_fetch_add(&pool->priv.queued, 1) >= pool->priv.max_queue && pool->priv.max_queue > 0) {
+        evli_fetch_add(&pool->priv.queued, (uint32_t)-1);
+        return EVL_ENOBUFS;
+    }
+    job->queued_ns = evli_sys_clock();
+    evli_stack_push(&pool->priv.incoming, &job->node);
+    if (evli_load(&pool->priv.sleeping) > 0 && evli_exchange(&pool->priv.waking, 1) == 0) {
+        evl_mutex_lock(&pool->priv.mutex); /* once it can be had, who looked last is asleep */
+        evl_mutex_unlock(&pool->priv.mutex);
+        evl_cond_signal(&pool->priv.cond);
+    }
+    return 0;
+}
+
+/* Empties a slot if it holds that job. */
+static int evli_slot_empty(evli_node_t **slot, evli_job_t *job) {
+    evli_node_t *held = &job->node;
+    while (!evli_cas_node(slot, &held, NULL))
+        if (held != &job->node)
+            return 0;
+    return 1;
+}
+
+/* A job that was taken out of the queue comes back to its loop as cancelled. */
+static void evli_job_cancelled(evli_job_t *job) {
+    evli_fetch_add(&job->pool->priv.queued, (uint32_t)-1);
+    job->error = EVL_ECANCELED;
+    evli_job_finished(job);
+}
+
+static int evli_job_cancel(evli_job_t *job) {
+    evl_pool_t *pool = job->pool;
+    int waits;
+    evl_mutex_lock(&pool->priv.mutex);
+    evli_pool_collect(pool);
+    waits = job->link.next != NULL || (job->slot != NULL && evli_slot_empty(job->slot, job));
+    evli_list_remove(&job->link);
+    evl_mutex_unlock(&pool->priv.mutex);
+    if (!waits)
+        return EVL_EBUSY;
+    evli_job_cancelled(job);
+    return 0;
+}
+
+#endif /* !EVLOOP_NO_THREADS */
+
+/* ==== [SECTION] Pool functions ==== */
+
+#if !defined(EVLOOP_NO_THREADS)
+
+#if defined(_WIN32)
+
+static int evli_pool_register(evl_pool_t *pool) {
+    (void)pool;
+    return 0;
+}
+
+static void evli_pool_unregister(evl_pool_t *pool) {
+    (void)pool;
+}
+
+#else
+
+/* A forked child has no workers, and must not do what the parent's loops wait for. While the process
+ * is forked, all pools are held, so that the child finds their queues whole: it empties them, and
+ * marks what waited there. evl_loop_fork starts that anew; what ran is cancelled. */
+static pthread_mutex_t evli_pools_mutex = PTHREAD_MUTEX_INITIALIZER;
+static pthread_once_t evli_pools_once = PTHREAD_ONCE_INIT;
+static evl_pool_t *evli_pools;
+static int evli_pools_error;
+
+static void evli_pools_hold(void) {
+    evl_pool_t *pool;
+    pthread_mutex_lock(&evli_pools_mutex);
+    for (pool = evli_pools; pool != NULL; pool = pool->priv.next)
+        evl_mutex_lock(&pool->priv.mutex);
+}
+
+static void evli_pools_release(void) {
+    evl_pool_t *pool;
+    for (pool = evli_pools; pool != NULL; pool = pool->priv.next)
+        evl_mutex_unlock(&pool->priv.mutex);
+    pthread_mutex_unlock(&evli_pools_mutex);
+}
+
+static void evli_pool_mark(evli_link_t *list) {
+    while (!evli_list_empty(list))
+        EVLI_OF(evli_list_pop(list), evli_job_t, link)->error = EVL_EAGAIN;
+}
+
+static void evli_pool_forked(evl_pool_t *pool) {
+    uint32_t i, n;
+    for (i = 0; i < pool->priv.threads; i++) {
+        evli_worker_t *worker = &pool->priv.workers[i];
+        for (n = 0; n < EVLI_POOL_CLAIM; n++)
+            if (worker->slots[n] != NULL)
+                EVLI_OF(worker->slots[n], evli_job_t, node)->error = EVL_EAGAIN;
+        memset(worker, 0, sizeof(*worker));
+    }
+    evli_pool_collect(pool);
+    evli_pool_mark(&pool->priv.queue);
+    evli_pool_mark(&pool->priv.slow);
+    pool->priv.queued = pool->priv.sleeping = pool->priv.waking = pool->priv.started = 0;
+    pool->priv.running = pool->priv.slow_running = 0;
+    evl_mutex_unlock(&pool->priv.mutex);
+    evli_monitor_init(&pool->priv.mutex, &pool->priv.cond);
+}
+
+static void evli_pools_forked(void) {
+    evl_pool_t *pool;
+    for (pool = evli_pools; pool != NULL; pool = pool->priv.next)
+        evli_pool_forked(pool);
+    pthread_mutex_unlock(&evli_pools_mutex);
+}
+
+static void evli_pools_init(void) {
+    evli_pools_error = -pthread_atfork(evli_pools_hold, evli_pools_release, evli_pools_forked);
+}
+
+static int evli_pool_register(evl_pool_t *pool) {
+    pthread_once(&evli_pools_once, evli_pools_init);
+    if (evli_pools_error != 0)
+        return evli_pools_error;
+    pthread_mutex_lock(&evli_pools_mutex);
+    pool->priv.next = evli_pools;
+    evli_pools = pool;
+    pthread_mutex_unlock(&evli_pools_mutex);
+    return 0;
+}
+
+static void evli_pool_unregister(evl_pool_t *pool) {
+    evl_pool_t **at;
+    pthread_mutex_lock(&evli_pools_mutex);
+    for (at = &evli_pools; *at != pool; at = &(*at)->priv.next) {}
+    *at = pool->priv.next;
+    pthread_mutex_unlock(&evli_pools_mutex);
+}
+
+#endif
+
+static void evli_pool_free(evl_pool_t *pool) {
+    evli_free(pool->priv.workers);
+    evli_free(pool->priv.wait_ns);
+    evli_free(pool->priv.run_ns);
+    evli_monitor_destroy(&pool->priv.mutex, &pool->priv.cond);
+}
+
+EVLOOP_API int evl_pool_init(evl_pool_t *pool, const evl_pool_options_t *options) {
+    unsigned threads = options != NULL && options->threads != 0 ? options->threads : 4;
+    int err;
+    if (threads > EVLI_POOL_MAX_THREADS)
+        return EVL_EINVAL;
+    memset(&pool->priv, 0, sizeof(pool->priv));
+    err = evli_monitor_init(&pool->priv.mutex, &pool->priv.cond);
+    if (err != 0)
+        return err;
+    pool->priv.workers = (evli_worker_t *)evli_calloc(threads, sizeof(evli_worker_t));
+    pool->priv.wait_ns = (evl_histogram_t *)evli_calloc(1, sizeof(evl_histogram_t));
+    pool->priv.run_ns = (evl_histogram_t *)evli_calloc(1, sizeof(evl_histogram_t));
+    if (pool->priv.workers == NULL || pool->priv.wait_ns == NULL || pool->priv.run_ns == NULL) {
+        evli_pool_free(pool);
+        return EVL_ENOMEM;
+    }
+    evli_list_init(&pool->priv.queue);
+    evli_list_init(&pool->priv.slow);
+    pool->priv.threads = threads;
+    pool->priv.max_queue = options != NULL ? options->max_queue : 0;
+    pool->priv.stack_size = options != NULL ? options->stack_size : 0;
+    snprintf(pool->priv.name, sizeof(pool->priv.name), "%s",
+             options != NULL && options->name != NULL ? options->name : "evloop");
+    err = evli_pool_register(pool);
+    if (err != 0)
+        evli_pool_free(pool);
+    return err;
+}
+
+EVLOOP_API int evl_pool_close(evl_pool_t *pool) {
+    uint32_t i, started = evli_load(&pool->priv.started);
+    evl_thread_t self = evl_thread_self();
+    for (i = 0; i < started; i++)
+        if (evl_thread_equal(&pool->priv.workers[i].thread, &self))
+            return EVL_EBUSY;
+    evl_mutex_lock(&pool->priv.mutex);
+    pool->priv.closing = 1;
+    evl_cond_broadcast(&pool->priv.cond);
+    evl_mutex_unlock(&pool->priv.mutex);
+    for (i = 0; i < started; i++)
+        evl_thread_join(&pool->priv.workers[i].thread);
+    evli_pool_unregister(pool);
+    evli_pool_free(pool);
+    return 0;
+}
+
+static evl_pool_t evli_default_pool;
+static uint32_t evli_default_pool_ready; /* atomic */
+static int evli_default_pool_error;
+static evl_once_t evli_default_pool_once = EVL_ONCE_INIT;
+
+/* The threads of the default pool: what the environment says, within bounds. */
+static unsigned evli_default_pool_threads(void) {
+    const char *text = getenv("EVLOOP_THREADPOOL_SIZE");
+    long threads = text != NULL && text[0] != '\0' ? strtol(text, NULL, 10) : EVLI_POOL_THREADS;
+    return threads < 1                       ? 1
+           : threads > EVLI_POOL_MAX_THREADS ? EVLI_POOL_MAX_THREADS
+                                             : (unsigned)threads;
+}
+
+static void evli_default_pool_init(void) {
+    evl_pool_options_t options;
+    memset(&options, 0, sizeof(options));
+    options.threads = evli_default_pool_threads();
+    evli_default_pool_error = evl_pool_init(&evli_default_pool, &options);
+    if (evli_default_pool_error == 0)
+        evli_store(&evli_default_pool_ready, 1);
+}
+
+/* The pool itself, or for NULL the default one. NULL: no memory for that. */
+static evl_pool_t *evli_pool_or_default(evl_pool_t *pool) {
+    if (pool != NULL)
+        return pool;
+    evl_once(&evli_default_pool_once, evli_default_pool_init);
+    return evli_load(&evli_default_pool_ready) ? &evli_default_pool : NULL;
+}
+
+static void evli_default_pool_close(void) {
+    if (evli_exchange(&evli_default_pool_ready, 0))
+        evl_pool_close(&evli_default_pool);
+}
+
+EVLOOP_API int evl_pool_stats(evl_pool_t *pool, evl_pool_stats_t *out) {
+    pool = evli_pool_or_default(pool);
+    if (pool == NULL)
+        return EVL_ENOMEM;
+    if (out == NULL)
+        return EVL_EINVAL;
+    evl_mutex_lock(&pool->priv.mutex);
+    out->threads = evli_load(&pool->priv.started);
+    out->running = pool->priv.running;
+    out->idle = out->threads - out->running;
+    out->queued = evli_load(&pool->priv.queued);
+    out->completed = pool->priv.completed;
+    out->wait_ns = *pool->priv.wait_ns;
+    out->run_ns = *pool->priv.run_ns;
+    evl_mutex_unlock(&pool->priv.mutex);
+    return 0;
+}
+
+/* Starts a job for a request that has been filled in. */
+static int evli_job_start(evl_loop_t *loop, evli_job_t *job, unsigned kind) {
+    evl_pool_t *pool = evli_pool_or_default(loop->priv.pool);
+    int err;
+    if (pool == NULL)
+        return EVL_ENOMEM;
+    memset(job, 0, sizeof(*job));
+    job->loop = loop;
+    job->pool = pool;
+    job->kind = kind;
+    evli_list_push(&loop->priv.jobs, &job->own);
+    err = evli_pool_submit(pool, job);
+    if (err == 0)
+        loop->priv.active_reqs++;
+    else
+        evli_list_remove(&job->own);
+    return err;
+}
+
+#else
+
+/* Without threads a pool is only a name: jobs run when their loop comes to them. */
+EVLOOP_API int evl_pool_init(evl_pool_t *pool, const evl_pool_options_t *options) {
+    memset(&pool->priv, 0, sizeof(pool->priv));
+    return options != NULL && options->threads > 1024 ? (int)EVL_EINVAL : 0;
+}
+
+EVLOOP_API int evl_pool_close(evl_pool_t *pool) {
+    (void)pool;
+    return 0;
+}
+
+static void evli_default_pool_close(void) {}
+
+EVLOOP_API int evl_pool_stats(evl_pool_t *pool, evl_pool_stats_t *out) {
+    (void)pool;
+    if (out == NULL)
+        return EVL_EINVAL;
+    memset(out, 0, sizeof(*out));
+    return 0;
+}
+
+static int evli_job_start(evl_loop_t *loop, evli_job_t *job, unsigned kind) {
+    memset(job, 0, sizeof(*job));
+    job->loop = loop;
+    job->kind = kind;
+    evli_list_push(&loop->priv.jobs, &job->own);
+    evli_stack_push(&loop->priv.finished, &job->node);
+    loop->priv.active_reqs++;
+    return 0;
+}
+
+static int evli_job_cancel(evli_job_t *job) {
+    if (job->error != 0)
+        return EVL_EBUSY;
+    job->error = EVL_ECANCELED;
+    return 0;
+}
+
+#endif
+
+#if !defined(EVLOOP_NO_THREADS)
+
+/* After fork: starts anew what waited for a thread, and gives up what had one, unless it is back. */
+static void evli_jobs_forked(evl_loop_t *loop) {
+    evli_node_t *node;
+    evli_link_t *link;
+    for (node = loop->priv.finished; node != NULL; node = node->next)
+        EVLI_OF(node, evli_job_t, node)->kind |= EVLI_JOB_BACK;
+    for (node = loop->priv.job_batch; node != NULL; node = node->next)
+        EVLI_OF(node, evli_job_t, node)->kind |= EVLI_JOB_BACK;
+    for (link = loop->priv.jobs.next; link != &loop->priv.jobs; link = link->next) {
+        evli_job_t *job = EVLI_OF(link, evli_job_t, own);
+        int err = job->error == EVL_EAGAIN ? 0 : (int)EVL_ECANCELED;
+        if (job->kind & EVLI_JOB_BACK) {
+            job->kind &= ~(uint32_t)EVLI_JOB_BACK;
+            continue;
+        }
+        if (err == 0) {
+            job->error = 0;
+            err = evli_pool_submit(job->pool, job);
+        }
+        job->error = err;
+        if (err != 0)
+            evli_stack_push(&loop->priv.finished, &job->node);
+    }
+}
+
+#else
+
+static void evli_jobs_forked(evl_loop_t *loop) {
+    (void)loop;
+}
+
+#endif
+
+/* Takes back what no thread has begun. */
+static void evli_jobs_cancel(evl_loop_t *loop) {
+    evli_link_t *link;
+    for (link = loop->priv.jobs.next; link != &loop->priv.jobs; link = link->next)
+        evli_job_cancel(EVLI_OF(link, evli_job_t, own));
+}
+
+EVLOOP_API int evl_loop_set_pool(evl_loop_t *loop, evl_pool_t *pool) {
+    loop->priv.pool = pool;
+    return 0;
+}
+
+/* ==== [SECTION] Work functions ==== */
+
+static void evli_work_run(evli_job_t *job) {
+    evl_work_t *req = EVLI_OF(job, evl_work_t, priv.job);
+    req->work_cb(req);
+}
+
+static void evli_work_done(evl_loop_t *loop, evli_job_t *job) {
+    evl_work_t *req = EVLI_OF(job, evl_work_t, priv.job);
+    if (req->after_work_cb != NULL)
+        EVLI_CALL(loop, req->after_work_cb(req, job->error));
+}
+
+EVLOOP_API int evl_queue_work(evl_loop_t *loop, evl_work_t *req, evl_work_cb work_cb,
+                              evl_after_work_cb after_work_cb) {
+    if (work_cb == NULL)
+        return EVL_EINVAL;
+    req->type = EVL_WORK;
+    req->loop = loop;
+    req->work_cb = work_cb;
+    req->after_work_cb = after_work_cb;
+    return evli_job_start(loop, &req->priv.job, EVLI_JOB_WORK);
+}
+
+EVLOOP_API int evl_cancel(evl_req_t *req) {
+    if (req->type == EVL_WORK)
+        return evli_job_cancel(&((evl_work_t *)req)->priv.job);
+    if (req->type == EVL_RANDOM)
+        return evli_job_cancel(&((evl_random_t *)req)->priv.job);
+    return EVL_EINVAL;
+}
+
+static void evli_random_run(evli_job_t *job) {
+    evl_random_t *req = EVLI_OF(job, evl_random_t, priv.job);
+    req->status = evli_sys_random((char *)req->buf, req->buflen);
+}
+
+static void evli_random_done(evl_loop_t *loop, evli_job_t *job) {
+    evl_random_t *req = EVLI_OF(job, evl_random_t, priv.job);
+    if (job->error != 0)
+        req->status = job->error;
+    EVLI_CALL(loop, req->cb(req, req->status, req->buf, req->buflen));
+}
+
+EVLOOP_API int evl_random(evl_loop_t *loop, evl_random_t *req, void *buf, size_t buflen,
+                          unsigned flags, evl_random_cb cb) {
+    if (buflen > 0x7fffffff)
+        return EVL_E2BIG;
+    if (flags != 0)
+        return EVL_EINVAL;
+    if (cb == NULL)
+        return evli_sys_random((char *)buf, buflen);
+    if (loop == NULL || req == NULL)
+        return EVL_EINVAL;
+    req->type = EVL_RANDOM;
+    req->loop = loop;
+    req->status = 0;
+    req->buf = buf;
+    req->buflen = buflen;
+    req->cb = cb;
+    return evli_job_start(loop, &req->priv.job, EVLI_JOB_RANDOM);
+}
+
 /* ==== [SECTION] Address functions ==== */
 
 /* Four decimal numbers without leading zeros, ending at the text's end or a scope's '%'. Own parsers
@@ -8529,6 +9593,15 @@ static const evli_handle_type_t evli_handle_types[EVL_HANDLE_TYPE_MAX + 1] = {
     EVLI_NO_TYPE, /* file */
     EVLI_NO_TYPE, /* what is no type */
 };
+
+static const evli_job_kind_t evli_job_kinds[EVLI_JOB_KINDS] = {
+    {evli_work_run, evli_work_done, 0},
+    {evli_random_run, evli_random_done, 0},
+};
+
+static const evli_job_kind_t *evli_job_kind_of(const evli_job_t *job) {
+    return &evli_job_kinds[job->kind];
+}
 
 static evli_io_fn evli_io_function(unsigned kind) {
     return evli_io_functions[kind];
