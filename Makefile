@@ -94,9 +94,10 @@ windows: ## build the tests and the examples for Windows, into build/windows
 $(WINDOWS)/%.exe: examples/%.c evloop.h
 	$(MINGW) $(LANGUAGE) $(CFLAGS) $(WARNINGS) -o $@ $< -lws2_32
 
-test-windows: windows ## run the tests for Windows under wine; takes the options of `make test`
+test-windows: windows ## run the tests and the examples for Windows under wine; takes the options of `make test`
 	@$(call need,wine,wine)
 	WINEDEBUG=-all wine $(WINDOWS)/tests.exe --backends iocp $(filter-out --backends $(BACKENDS),$(TEST_OPTIONS))
+	$(if $(FILTER),,sh tests/examples.sh --wine)
 
 # ---- macOS ----
 

@@ -814,8 +814,9 @@ EVLOOP_API size_t evl_loop_size(void);
 EVLOOP_API void *evl_loop_get_data(const evl_loop_t *loop);
 EVLOOP_API void evl_loop_set_data(evl_loop_t *loop, void *data);
 
-/* After fork, in the child, before the loop runs: gives the loop kernel objects of its own and
- * registers every handle again. A handle whose descriptor is closed by then is told EVL_EBADF.
+/* After fork, in the child, before the loop runs there or is closed: gives the loop kernel objects of
+ * its own and registers every handle again. A handle whose descriptor is closed by then is told
+ * EVL_EBADF.
  * Errors: EVL_EMFILE, EVL_ENFILE, EVL_ENOMEM (call it again then), EVL_ENOSYS (Windows has no fork). */
 EVLOOP_API int evl_loop_fork(evl_loop_t *loop);
 
@@ -1807,6 +1808,9 @@ EVLOOP_API int evl_random(evl_loop_t *loop, evl_random_t *req, void *buf, size_t
 #if EVLI_HAVE_KQUEUE
 #include <sys/event.h>
 #endif
+#if defined(__NetBSD__) || defined(__DragonFly__)
+#include <sys/param.h> /* the system's version */
+#endif
 #if defined(__APPLE__)
 #include <mach/mach.h>
 #include <sys/random.h>
@@ -1823,7 +1827,7 @@ EVLOOP_API int evl_random(evl_loop_t *loop, evl_random_t *req, void *buf, size_t
 #if !defined(_WIN32)
 
 /* A write to a closed peer must not raise SIGPIPE: a flag of each call, or an option of the socket. */
-#if defined(MSG_NOSIGNAL)
+#if defined(MSG_NOSIGNAL) && !defined(__APPLE__) /* whose older kernels overlook the flag */
 #define EVLI_HAVE_MSG_NOSIGNAL 1
 #define EVLI_MSG_NOSIGNAL      MSG_NOSIGNAL
 #else
@@ -1833,6 +1837,8 @@ EVLOOP_API int evl_random(evl_loop_t *loop, evl_random_t *req, void *buf, size_t
 
 #if defined(__GLIBC__)
 typedef size_t evli_iovlen_t; /* of msghdr.msg_iovlen: POSIX says int */
+#elif defined(__OpenBSD__)
+typedef unsigned int evli_iovlen_t;
 #else
 typedef int evli_iovlen_t;
 #endif
@@ -2996,6 +3002,12 @@ EVLI_SPARE int evli_sys_block_signal(int signum) {
 
 #if defined(TCP_KEEPIDLE) || defined(TCP_KEEPALIVE)
 
+#if defined(__DragonFly__) && __DragonFly_version < 500702
+#define EVLI_TCP_KEEP_UNIT 1000 /* it counted milliseconds */
+#else
+#define EVLI_TCP_KEEP_UNIT 1
+#endif
+
 #if defined(TCP_KEEPIDLE)
 #define EVLI_TCP_KEEPIDLE TCP_KEEPIDLE
 #else
@@ -3004,7 +3016,8 @@ EVLI_SPARE int evli_sys_block_signal(int signum) {
 
 EVLI_SPARE int evli_sys_keepalive(evl_os_sock_t fd, int on, unsigned int idle, unsigned int intvl,
                                   unsigned int cnt) {
-    int idle_s = (int)idle, intvl_s = (int)intvl, probes = (int)cnt, err;
+    int idle_s = (int)idle * EVLI_TCP_KEEP_UNIT, intvl_s = (int)intvl * EVLI_TCP_KEEP_UNIT;
+    int probes = (int)cnt, err;
     err = evli_sys_setsockopt(fd, SOL_SOCKET, SO_KEEPALIVE, &on, sizeof(on));
     if (err != 0 || !on)
         return err;
@@ -3021,7 +3034,27 @@ EVLI_SPARE int evli_sys_keepalive(evl_os_sock_t fd, int on, unsigned int idle, u
 /* OpenBSD sets the times for the whole system. */
 EVLI_SPARE int evli_sys_keepalive(evl_os_sock_t fd, int on, unsigned int idle, unsigned int intvl,
                                   unsigned int cnt) {
+    (void)idle;
+    (void)intvl;
+    (void)cnt;
     return evli_sys_setsockopt(fd, SOL_SOCKET, SO_KEEPALIVE, &on, sizeof(on));
+}
+
+#endif
+
+#if defined(__OpenBSD__)
+
+/* Its IPv6 sockets are for IPv6 alone, and refuse to be asked for more. */
+EVLI_SPARE int evli_sys_only6(evl_os_sock_t fd, int only6) {
+    (void)fd;
+    (void)only6;
+    return 0;
+}
+
+#else
+
+EVLI_SPARE int evli_sys_only6(evl_os_sock_t fd, int only6) {
+    return evli_sys_setsockopt(fd, IPPROTO_IPV6, IPV6_V6ONLY, &only6, sizeof(only6));
 }
 
 #endif
@@ -3435,6 +3468,10 @@ EVLI_SPARE int evli_sys_keepalive(evl_os_sock_t sock, int on, unsigned int idle,
     return 0;
 }
 
+EVLI_SPARE int evli_sys_only6(evl_os_sock_t sock, int only6) {
+    return evli_sys_setsockopt(sock, IPPROTO_IPV6, IPV6_V6ONLY, &only6, sizeof(only6));
+}
+
 EVLI_SPARE int evli_sys_reuseport(evl_os_sock_t sock) {
     (void)sock;
     return EVL_ENOTSUP;
@@ -3768,7 +3805,8 @@ EVLOOP_API int evl_cond_init(evl_cond_t *cond) {
 
 EVLOOP_API int evl_cond_timedwait(evl_cond_t *cond, evl_mutex_t *mutex, uint64_t timeout_ns) {
     struct timespec ts;
-    ts.tv_sec = (time_t)(timeout_ns / EVLI_NS_PER_S);
+    uint64_t seconds = timeout_ns / EVLI_NS_PER_S;
+    ts.tv_sec = (time_t)(seconds > INT_MAX ? INT_MAX : seconds);
     ts.tv_nsec = (long)(timeout_ns % EVLI_NS_PER_S);
     return -pthread_cond_timedwait_relative_np(cond, mutex, &ts);
 }
@@ -4803,11 +4841,13 @@ static const evli_backend_t evli_backend_epoll = {
 #define EVLI_HAVE_EVFILT_USER 0
 #endif
 
+#define EVLI_EVFILT_NONE (-1000) /* NetBSD's count from 0, the others' down from -1 */
+
 #if defined(EVFILT_EXCEPT) && defined(NOTE_OOB)
 #define EVLI_EVFILT_EXCEPT EVFILT_EXCEPT
 #define EVLI_NOTE_OOB      NOTE_OOB
 #else
-#define EVLI_EVFILT_EXCEPT 0 /* urgent data is not reported */
+#define EVLI_EVFILT_EXCEPT EVLI_EVFILT_NONE /* urgent data is not reported */
 #define EVLI_NOTE_OOB      0
 #endif
 
@@ -4831,6 +4871,12 @@ static const evli_backend_t evli_backend_epoll = {
 #define EVLI_KEVENT_FLAGS  unsigned short
 #endif
 
+#if defined(__NetBSD__) && __NetBSD_Version__ < 1000000000
+typedef intptr_t evli_kevent_udata_t;
+#else
+typedef void *evli_kevent_udata_t;
+#endif
+
 #define EVLI_KEVENT_MAX_S (365 * 24 * 3600) /* macOS refuses much longer timeouts */
 #define EVLI_KQUEUE_BATCH 256
 
@@ -4851,7 +4897,7 @@ static int evli_kqueue_change(int kq, uintptr_t ident, int filter, int flags, un
     struct kevent change;
     int r, fault;
     EV_SET(&change, ident, (EVLI_KEVENT_FILTER)filter, (EVLI_KEVENT_FLAGS)flags, fflags, data,
-           udata);
+           (evli_kevent_udata_t)udata);
     do {
         fault = EVLOOP_FAULT("kevent_change");
         r = fault ? evli_fail(fault) : kevent(kq, &change, 1, NULL, 0, NULL);
@@ -4976,9 +5022,10 @@ static void evli_kqueue_delete(const evl_loop_t *loop, const evli_io_t *io, size
 
 /* For the hang-up alone the filter is one of reading that waits for more than ever comes, where the
  * kernel takes that wish. Where it does not, each arrival wakes the loop, but only once: EV_CLEAR.
+ * That of urgent data fires for any data on some (macOS, DragonFly): the same.
  * One for writing into a pipe that nobody reads is refused by some: that is an event. */
 static int evli_kqueue_add(evl_loop_t *loop, evli_io_t *io, size_t group, unsigned part) {
-    int level = io->kind == EVLI_IO_POLL && part != EVLI_HUP;
+    int level = io->kind == EVLI_IO_POLL && (part & (EVLI_IN | EVLI_OUT));
     unsigned fflags = part == EVLI_HUP ? EVLI_NOTE_LOWAT : part == EVLI_PRI ? EVLI_NOTE_OOB : 0;
     int err = evli_kqueue_change(evli_kqueue_of(loop)->kq, (uintptr_t)io->fd,
                                  evli_kqueue_filters[group], EV_ADD | (level ? 0 : EV_CLEAR),
@@ -4994,7 +5041,7 @@ static int evli_kqueue_add(evl_loop_t *loop, evli_io_t *io, size_t group, unsign
  * descriptor was closed behind our back, is deleted well enough. */
 static int evli_kqueue_swap(evl_loop_t *loop, evli_io_t *io, size_t group, unsigned old,
                             unsigned part) {
-    if (evli_kqueue_filters[group] == 0)
+    if (evli_kqueue_filters[group] == EVLI_EVFILT_NONE)
         return 0;
     if (old != 0 && (old != part || !EVLI_KQUEUE_CLOSE_DELETES))
         evli_kqueue_delete(loop, io, group);
@@ -5053,18 +5100,27 @@ static unsigned evli_kqueue_bits(const struct kevent *event) {
     else if (event->filter == EVFILT_WRITE)
         bits = EVLI_OUT;
     else
-        bits = EVLI_PRI;
+        bits = event->fflags & EVLI_NOTE_OOB ? EVLI_PRI : 0;
     if (event->flags & EV_EOF)
         bits |= event->filter == EVFILT_READ ? EVLI_HUP : 0;
     return bits;
 }
 
+/* What came through a poll handle's edge-triggered filter is reported as long as it holds: the end has
+ * come for good, and a filter that is added again is looked at again. */
+static void evli_kqueue_repeat(evl_loop_t *loop, evli_io_t *io, const struct kevent *event) {
+    if (event->filter == EVFILT_READ && (event->flags & EV_EOF)) {
+        evli_kqueue_delete(loop, io, 0);
+        evli_kqueue_add(loop, io, 0, EVLI_IN);
+    } else if (event->filter != EVFILT_READ && (event->fflags & EVLI_NOTE_OOB)) {
+        evli_kqueue_add(loop, io, 2, EVLI_PRI);
+    }
+}
+
 static void evli_kqueue_event(evl_loop_t *loop, const struct kevent *event) {
     evli_io_t *io = (evli_io_t *)event->udata;
-    if (io->kind == EVLI_IO_POLL && (event->flags & EV_EOF) && (event->flags & EV_CLEAR)) {
-        evli_kqueue_delete(loop, io, 0); /* the end has come for good: a level */
-        evli_kqueue_add(loop, io, 0, EVLI_IN);
-    }
+    if (io->kind == EVLI_IO_POLL && (event->flags & EV_CLEAR))
+        evli_kqueue_repeat(loop, io, event);
     if ((event->flags & EV_EOF) && event->fflags != 0 && io->kind == EVLI_IO_STREAM)
         io->error = -(int)event->fflags;
     if (event->filter == EVFILT_READ)
@@ -5088,7 +5144,7 @@ static int evli_kqueue_wait(evl_loop_t *loop, uint64_t timeout_ns) {
     evli_sleep_unblock(loop, &before);
     for (i = 0; i < n; i++) {
         const struct kevent *event = &poller->events[i];
-        if (event->udata == NULL) {
+        if (event->udata == (evli_kevent_udata_t)0) {
             evli_kqueue_woken(poller);
             woken++;
         } else {
@@ -8561,8 +8617,7 @@ EVLOOP_API int evl_tcp_bind(evl_tcp_t *tcp, const struct sockaddr *addr, unsigne
     if (err == 0 && (flags & EVL_TCP_REUSEPORT))
         err = evli_sys_reuseport(tcp->priv.io.fd);
     if (err == 0 && addr->sa_family == AF_INET6)
-        err =
-            evli_sys_setsockopt(tcp->priv.io.fd, IPPROTO_IPV6, IPV6_V6ONLY, &only6, sizeof(only6));
+        err = evli_sys_only6(tcp->priv.io.fd, only6);
     if (err != 0)
         return err;
     err = evli_sys_bind(tcp->priv.io.fd, addr, len);
@@ -8715,11 +8770,11 @@ EVLOOP_API int evl_poll_start(evl_poll_t *poll, int events, evl_poll_cb cb) {
         return EVL_EINVAL;
     if (events == 0)
         return evl_poll_stop(poll);
+    evli_list_remove(&poll->priv.io.link); /* what was seen for the old events is seen again */
+    poll->priv.io.ready = 0;
     err = evli_io_want(poll->loop, &poll->priv.io, (unsigned)events);
     if (err != 0)
         return err;
-    evli_list_remove(&poll->priv.io.link); /* what was seen for the old events is seen again */
-    poll->priv.io.ready = 0;
     poll->priv.cb = cb;
     evli_handle_start(EVLI_HANDLE(poll));
     return 0;

@@ -19,10 +19,10 @@
    it, and nothing more is read meanwhile. So the number of connections bounds the memory.
 
    Files are read with plain calls. What the page cache holds costs microseconds; a slow disk would
-   hold up every connection, and such a server would read on a thread pool. POSIX systems only.
+   hold up every connection, and such a server would read on a thread pool.
 
-   The server is the first half of this file: counted memory, text, requests, files, connections,
-   the server, --listen. The second half is the demo: a directory to serve, phases and checks, the
+   The server is the first half of this file: the system (POSIX or Windows), counted memory, text,
+   requests, files, connections, the server, --listen. The second half is the demo: a directory to serve, phases and checks, the
    client, the run, the table. */
 
 #include <stddef.h>
@@ -42,8 +42,6 @@ static void counted_free(void *ptr);
 #include "../evloop.h"
 
 #include <errno.h>
-#include <fcntl.h>
-#include <pthread.h>
 #include <signal.h>
 #include <stdarg.h>
 #include <stdbool.h>
@@ -51,9 +49,14 @@ static void counted_free(void *ptr);
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
 #include <time.h>
+#if defined(_WIN32)
+#include <windows.h>
+#else
+#include <fcntl.h>
+#include <sys/stat.h>
 #include <unistd.h>
+#endif
 
 enum {
     HEAD_MAX = 8 * 1024,   /* bytes of a request */
@@ -73,6 +76,266 @@ static void complain(const char *what, int error) {
     fprintf(stderr, "httpd: %s: %s\n", what, evl_strerror(error));
 }
 
+/* ==== The system ==== */
+
+/* What POSIX and Windows do in different ways. Unless they say otherwise, these functions return 0 or
+ * an error as the library has them. */
+
+typedef enum { KIND_NONE, KIND_FOLDER, KIND_FILE, KIND_LINK, KIND_PIPE } kind_t;
+
+#if !defined(_WIN32)
+
+typedef int os_file_t; /* an open file or directory */
+
+#define OS_NO_FILE (-1)
+
+static int os_result(int result) {
+    return result < 0 ? -errno : 0;
+}
+
+static int os_open_root(const char *path, os_file_t *root) {
+    *root = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    return os_result(*root);
+}
+
+/* Opens a name in a directory. Nothing that is in the tree may lead out of it: no symbolic link is
+ * followed. Nor may anything hold us up, as a pipe without a writer would without O_NONBLOCK. */
+static int os_open(os_file_t dir, const char *name, bool must_be_folder, os_file_t *file) {
+    int flags = O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_NOCTTY | O_CLOEXEC;
+    *file = openat(dir, name, must_be_folder ? flags | O_DIRECTORY : flags);
+    return os_result(*file);
+}
+
+static void os_close(os_file_t file) {
+    close(file);
+}
+
+/* Whether it is a folder, a file, or neither: KIND_NONE. */
+static kind_t os_kind(os_file_t file, uint64_t *size) {
+    struct stat info;
+    if (fstat(file, &info) != 0)
+        return KIND_NONE;
+    *size = (uint64_t)info.st_size;
+    return S_ISREG(info.st_mode) ? KIND_FILE : S_ISDIR(info.st_mode) ? KIND_FOLDER : KIND_NONE;
+}
+
+/* Returns how many bytes it has read, 0 at the end or when it cannot. */
+static size_t os_read(os_file_t file, char *buffer, size_t length, uint64_t offset) {
+    ssize_t n;
+    do
+        n = pread(file, buffer, length, (off_t)offset);
+    while (n < 0 && errno == EINTR);
+    return n < 0 ? 0 : (size_t)n;
+}
+
+static bool os_utc(time_t now, struct tm *utc) {
+    return gmtime_r(&now, utc) != NULL;
+}
+
+/* The handler is for one signal only: the second Ctrl-C ends the process the hard way. */
+static void os_handle_signals(void (*handler)(int)) {
+    struct sigaction action;
+    memset(&action, 0, sizeof action);
+    sigemptyset(&action.sa_mask);
+    action.sa_handler = handler;
+    action.sa_flags = (int)SA_RESETHAND;
+    sigaction(SIGINT, &action, NULL);
+    sigaction(SIGTERM, &action, NULL);
+}
+
+/* Makes a new directory for temporary files. */
+static int os_make_temporary(char *path, size_t room) {
+    const char *parent = getenv("TMPDIR");
+    snprintf(path, room, "%s/httpd-XXXXXX", parent != NULL ? parent : "/tmp");
+    return mkdtemp(path) == NULL ? -errno : 0;
+}
+
+/* A folder, a link to `target`, or a pipe. */
+static int os_make(const char *path, kind_t kind, const char *target) {
+    if (kind == KIND_FOLDER)
+        return os_result(mkdir(path, 0700));
+    return os_result(kind == KIND_LINK ? symlink(target, path) : mkfifo(path, 0600));
+}
+
+static FILE *os_create(const char *path) {
+    return fopen(path, "wb");
+}
+
+static int os_remove(const char *path, kind_t kind) {
+    return os_result(kind == KIND_FOLDER ? rmdir(path) : unlink(path));
+}
+
+/* How many descriptors are open, of those that are likely to be: the lowest are given out first. */
+static int os_count_open(void) {
+    int fd, count = 0;
+    for (fd = 0; fd < 1024; fd++)
+        count += fcntl(fd, F_GETFD) >= 0;
+    return count;
+}
+
+#else
+
+typedef HANDLE os_file_t;
+
+#define OS_NO_FILE INVALID_HANDLE_VALUE
+
+enum { OS_PATH_ROOM = 32768 };
+
+static int os_result(BOOL done) {
+    return done ? 0 : evl_translate_sys_error((int)GetLastError());
+}
+
+/* UTF-8 as Windows wants it; what is none is no name of a file. */
+static int os_widen(const char *text, WCHAR *wide, int room) {
+    int n = MultiByteToWideChar(CP_UTF8, MB_ERR_INVALID_CHARS, text, -1, wide, room);
+    return n == 0 ? (int)EVL_ENOENT : 0;
+}
+
+/* Opens a directory or a file, not what a link leads to. As long as it is open, nobody can rename it
+ * or what it lies in. */
+static int os_open_wide(const WCHAR *path, os_file_t *file) {
+    *file = CreateFileW(path, GENERIC_READ, FILE_SHARE_READ | FILE_SHARE_WRITE, NULL, OPEN_EXISTING,
+                        FILE_FLAG_BACKUP_SEMANTICS | FILE_FLAG_OPEN_REPARSE_POINT, NULL);
+    return os_result(*file != OS_NO_FILE);
+}
+
+static void os_close(os_file_t file) {
+    CloseHandle(file);
+}
+
+/* The root may well be reached by a link, which is why it is not os_open_wide's. */
+static int os_open_root(const char *path, os_file_t *root) {
+    WCHAR wide[OS_PATH_ROOM];
+    DWORD attributes;
+    int error = os_widen(path, wide, OS_PATH_ROOM);
+    *root = OS_NO_FILE;
+    if (error != 0)
+        return error;
+    attributes = GetFileAttributesW(wide);
+    if (attributes == INVALID_FILE_ATTRIBUTES)
+        return os_result(FALSE);
+    if (!(attributes & FILE_ATTRIBUTE_DIRECTORY))
+        return EVL_ENOTDIR;
+    *root = CreateFileW(wide, GENERIC_READ, FILE_SHARE_READ | FILE_SHARE_WRITE, NULL, OPEN_EXISTING,
+                        FILE_FLAG_BACKUP_SEMANTICS, NULL);
+    return os_result(*root != OS_NO_FILE);
+}
+
+/* A directory's own path begins with \\?\, and so does what is opened by it. Behind that, nothing in
+ * a name is special to Windows but the backslash and the colon: neither NUL nor COM1 is a device, and
+ * neither a dot nor a blank at the end is left out. */
+static int os_path_in(os_file_t dir, const char *name, WCHAR path[OS_PATH_ROOM]) {
+    DWORD n = GetFinalPathNameByHandleW(dir, path, OS_PATH_ROOM, FILE_NAME_NORMALIZED);
+    if (n == 0 || n >= OS_PATH_ROOM - 1 || name[0] == '\0' || strpbrk(name, "\\/:") != NULL)
+        return EVL_ENOENT;
+    if (strcmp(name, ".") == 0)
+        return 0;
+    if (path[n - 1] != '\\') /* it is one for C:\ */
+        path[n++] = '\\';
+    return os_widen(name, path + n, OS_PATH_ROOM - (int)n);
+}
+
+static int os_open(os_file_t dir, const char *name, bool must_be_folder, os_file_t *file) {
+    WCHAR path[OS_PATH_ROOM];
+    BY_HANDLE_FILE_INFORMATION info;
+    int error = os_path_in(dir, name, path);
+    *file = OS_NO_FILE;
+    if (error == 0)
+        error = os_open_wide(path, file);
+    if (error != 0)
+        return error;
+    error = os_result(GetFileInformationByHandle(*file, &info));
+    if (error == 0 && (info.dwFileAttributes & FILE_ATTRIBUTE_REPARSE_POINT))
+        error = EVL_ELOOP;
+    if (error == 0 && must_be_folder && !(info.dwFileAttributes & FILE_ATTRIBUTE_DIRECTORY))
+        error = EVL_ENOTDIR;
+    if (error != 0) {
+        os_close(*file);
+        *file = OS_NO_FILE;
+    }
+    return error;
+}
+
+static kind_t os_kind(os_file_t file, uint64_t *size) {
+    BY_HANDLE_FILE_INFORMATION info;
+    if (GetFileType(file) != FILE_TYPE_DISK || !GetFileInformationByHandle(file, &info))
+        return KIND_NONE;
+    *size = (uint64_t)info.nFileSizeHigh << 32 | info.nFileSizeLow;
+    return info.dwFileAttributes & FILE_ATTRIBUTE_DIRECTORY ? KIND_FOLDER : KIND_FILE;
+}
+
+static size_t os_read(os_file_t file, char *buffer, size_t length, uint64_t offset) {
+    OVERLAPPED place;
+    DWORD n = 0;
+    memset(&place, 0, sizeof place);
+    place.Offset = (DWORD)offset;
+    place.OffsetHigh = (DWORD)(offset >> 32);
+    return ReadFile(file, buffer, (DWORD)length, &n, &place) ? n : 0;
+}
+
+static bool os_utc(time_t now, struct tm *utc) {
+    return gmtime_s(utc, &now) == 0;
+}
+
+/* Here, too, a handler is for one signal only; it runs in a thread of its own. */
+static void os_handle_signals(void (*handler)(int)) {
+    signal(SIGINT, handler);
+    signal(SIGTERM, handler);
+}
+
+static int os_make_temporary(char *path, size_t room) {
+    WCHAR wide[MAX_PATH + 32], parent[MAX_PATH + 1];
+    DWORD n = GetTempPathW(MAX_PATH + 1, parent);
+    if (n == 0 || n > MAX_PATH)
+        return EVL_ENOENT;
+    swprintf(wide, MAX_PATH + 32, L"%lshttpd-%lx-%lx", parent, (unsigned long)GetCurrentProcessId(),
+             (unsigned long)GetTickCount());
+    if (WideCharToMultiByte(CP_UTF8, 0, wide, -1, path, (int)room, NULL, NULL) == 0)
+        return EVL_ENAMETOOLONG;
+    return os_result(CreateDirectoryW(wide, NULL));
+}
+
+/* There are no pipes among files, and not everybody may make links: then there is none to follow. */
+static int os_make(const char *path, kind_t kind, const char *target) {
+    WCHAR wide[OS_PATH_ROOM], wide_target[MAX_PATH];
+    int error = os_widen(path, wide, OS_PATH_ROOM);
+    if (error == 0 && kind == KIND_FOLDER)
+        return os_result(CreateDirectoryW(wide, NULL));
+    if (error == 0 && kind == KIND_LINK && os_widen(target, wide_target, MAX_PATH) == 0)
+        CreateSymbolicLinkW(wide, wide_target,
+                            strcmp(target, "..") == 0 ? SYMBOLIC_LINK_FLAG_DIRECTORY : 0);
+    return error;
+}
+
+static FILE *os_create(const char *path) {
+    WCHAR wide[OS_PATH_ROOM];
+    return os_widen(path, wide, OS_PATH_ROOM) == 0 ? _wfopen(wide, L"wb") : NULL;
+}
+
+static int os_remove(const char *path, kind_t kind) {
+    WCHAR wide[OS_PATH_ROOM];
+    int error = os_widen(path, wide, OS_PATH_ROOM);
+    if (error != 0)
+        return error;
+    if (kind == KIND_LINK && RemoveDirectoryW(wide)) /* a link to a folder */
+        return 0;
+    return os_result(kind == KIND_FOLDER ? RemoveDirectoryW(wide) : DeleteFileW(wide));
+}
+
+/* Files and sockets: the system has handles of its own, of other kinds, that come and go. */
+static int os_count_open(void) {
+    uintptr_t value;
+    int count = 0;
+    for (value = 4; value < 8192; value += 4) {
+        int type, length = sizeof type;
+        count += GetFileType((HANDLE)value) == FILE_TYPE_DISK ||
+                 getsockopt((SOCKET)value, SOL_SOCKET, SO_TYPE, (char *)&type, &length) == 0;
+    }
+    return count;
+}
+
+#endif
+
 /* ==== Counted memory ==== */
 
 /* What stands before each block: its size, in as many bytes as keep the block aligned. */
@@ -84,33 +347,48 @@ typedef union {
 } block_head_t;
 
 static struct {
-    pthread_mutex_t lock; /* the demo's server and its client run in two threads */
+    evl_mutex_t lock; /* the demo's server and its client run in two threads */
     size_t now, peak;
-} memory = {PTHREAD_MUTEX_INITIALIZER, 0, 0};
+} memory;
+static evl_once_t memory_once = EVL_ONCE_INIT;
+
+static void memory_init(void) {
+    if (evl_mutex_init(&memory.lock) != 0)
+        abort();
+}
+
+static void memory_lock(void) {
+    evl_once(&memory_once, memory_init);
+    evl_mutex_lock(&memory.lock);
+}
+
+static void memory_unlock(void) {
+    evl_mutex_unlock(&memory.lock);
+}
 
 static void memory_count(size_t freed, size_t taken) {
-    pthread_mutex_lock(&memory.lock);
+    memory_lock();
     memory.now = memory.now - freed + taken;
     if (memory.now > memory.peak)
         memory.peak = memory.now;
-    pthread_mutex_unlock(&memory.lock);
+    memory_unlock();
 }
 
 static size_t memory_now(void) {
     size_t now;
-    pthread_mutex_lock(&memory.lock);
+    memory_lock();
     now = memory.now;
-    pthread_mutex_unlock(&memory.lock);
+    memory_unlock();
     return now;
 }
 
 /* The highest count since the last call. */
 static size_t memory_peak(void) {
     size_t peak;
-    pthread_mutex_lock(&memory.lock);
+    memory_lock();
     peak = memory.peak;
     memory.peak = memory.now;
-    pthread_mutex_unlock(&memory.lock);
+    memory_unlock();
     return peak;
 }
 
@@ -364,7 +642,7 @@ static int parse_request(text_t all, request_t *request) {
 /* ==== Files ==== */
 
 typedef struct {
-    int fd;
+    os_file_t handle;
     uint64_t size;
     const char *type;
 } file_t;
@@ -452,86 +730,71 @@ static int decode_target(text_t target, char path[PATH_ROOM]) {
     return 0;
 }
 
-/* Nothing that is in the tree may lead out of it: no symbolic link is followed. Nor may anything
- * hold us up, as a pipe without a writer would without O_NONBLOCK. */
-static int open_name(int dir, const char *name, int flags) {
-    int fd = openat(dir, name, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_NOCTTY | O_CLOEXEC | flags);
-    return fd < 0 ? -errno : fd;
-}
-
 /* Opens a path beneath a directory, one name at a time, so that each is seen before it is used and
- * nobody can swap one for a link meanwhile. Takes `path` apart. Returns a descriptor or -errno. */
-static int open_beneath(int root, char *path) {
-    int dir = root;
+ * nobody can swap one for a link meanwhile. Takes `path` apart. */
+static int open_beneath(os_file_t root, char *path, os_file_t *file) {
+    os_file_t dir = root;
     char *name = path;
     for (;;) {
         char *end;
         bool is_last;
-        int fd;
+        int error = EVL_ENOENT;
         name += strspn(name, "/");
         end = name + strcspn(name, "/");
         is_last = *end == '\0';
         *end = '\0';
-        fd = strcmp(name, "..") == 0 ? -ENOENT : open_name(dir, name, is_last ? 0 : O_DIRECTORY);
+        *file = OS_NO_FILE;
+        if (strcmp(name, "..") != 0)
+            error = os_open(dir, name, !is_last, file);
         if (dir != root)
-            close(dir);
-        if (fd < 0 || is_last)
-            return fd;
-        dir = fd;
+            os_close(dir);
+        if (error != 0 || is_last)
+            return error;
+        dir = *file;
         name = end + 1;
     }
 }
 
-/* The kind of a file in st_mode's terms; 0 when there is none. */
-static mode_t file_kind(file_t *file) {
-    struct stat info;
-    if (file->fd < 0 || fstat(file->fd, &info) != 0)
-        return 0;
-    file->size = (uint64_t)info.st_size;
-    return info.st_mode & S_IFMT;
-}
-
 /* Opens what a target names. Returns 200, and the file is the caller's; or another status. */
-static int open_target(int root, text_t target, file_t *file) {
+static int open_target(os_file_t root, text_t target, file_t *file) {
     char path[PATH_ROOM];
-    mode_t kind;
-    int status = decode_target(target, path);
+    kind_t kind = KIND_NONE;
+    int error, status = decode_target(target, path);
     if (status != 0)
         return status;
     file->type = type_of(path);
-    file->fd = open_beneath(root, path);
-    kind = file_kind(file);
-    if (kind == S_IFDIR) {
-        int dir = file->fd;
-        file->fd = open_name(dir, INDEX, 0);
+    error = open_beneath(root, path, &file->handle);
+    if (error == 0)
+        kind = os_kind(file->handle, &file->size);
+    if (kind == KIND_FOLDER) {
+        os_file_t dir = file->handle;
+        error = os_open(dir, INDEX, false, &file->handle);
         file->type = TYPES[0].type;
-        kind = file_kind(file);
-        close(dir);
+        kind = error == 0 ? os_kind(file->handle, &file->size) : KIND_NONE;
+        os_close(dir);
     }
-    if (file->fd == -EACCES)
+    if (error == EVL_EACCES || error == EVL_EPERM)
         return 403;
-    if (file->fd == -EMFILE || file->fd == -ENFILE || file->fd == -ENOMEM)
+    if (error == EVL_EMFILE || error == EVL_ENFILE || error == EVL_ENOMEM)
         return 503;
-    if (file->fd < 0)
+    if (error != 0)
         return 404; /* whatever the reason: it is nobody's business */
-    if (kind != S_IFREG) {
-        close(file->fd);
+    if (kind != KIND_FILE) {
+        os_close(file->handle);
         return 404;
     }
     return 200;
 }
 
 /* Reads exactly `length` bytes; false if the file has become shorter, or cannot be read. */
-static bool read_file(int fd, char *buffer, size_t length, uint64_t offset) {
+static bool read_file(os_file_t file, char *buffer, size_t length, uint64_t offset) {
     while (length > 0) {
-        ssize_t n = pread(fd, buffer, length, (off_t)offset);
-        if (n < 0 && errno == EINTR)
-            continue;
-        if (n <= 0)
+        size_t n = os_read(file, buffer, length, offset);
+        if (n == 0)
             return false;
         buffer += n;
-        length -= (size_t)n;
-        offset += (uint64_t)n;
+        length -= n;
+        offset += n;
     }
     return true;
 }
@@ -548,7 +811,7 @@ typedef struct conn {
     size_t held_length;
     uint64_t waiting_since; /* for the rest of the request */
     size_t out;             /* memory of the chunks on their way out */
-    int fd;                 /* the file being sent, or -1 … */
+    os_file_t file;         /* the one being sent, or none … */
     uint64_t offset, left;  /* … and what of it is still to be read */
     int minor;              /* of the HTTP/1.x that is answered */
     bool is_reading;
@@ -563,7 +826,7 @@ typedef struct conn {
 struct server {
     evl_loop_t *loop;
     evl_tcp_t listener;
-    int root;             /* the directory; every path is opened beneath it */
+    os_file_t root;       /* the directory; every path is opened beneath it */
     uint64_t patience_ms; /* for a request to come, and for a reader to read */
     conn_t *conns;
     evl_task_id accept_retry;
@@ -602,9 +865,9 @@ static void on_conn_closed(evl_handle_t *handle) {
 static void conn_close(conn_t *conn) {
     if (conn_is_closing(conn))
         return;
-    if (conn->fd >= 0)
-        close(conn->fd);
-    conn->fd = -1;
+    if (conn->file != OS_NO_FILE)
+        os_close(conn->file);
+    conn->file = OS_NO_FILE;
     conn->is_reading = false;
     if (conn->linger != 0)
         evl_clear_task(conn->server->loop, conn->linger);
@@ -668,7 +931,7 @@ static void conn_send_file(conn_t *conn) {
     chunk_t *chunk = conn_new_chunk(conn, length);
     if (chunk == NULL)
         return;
-    if (!read_file(conn->fd, chunk_bytes(chunk), length, conn->offset)) {
+    if (!read_file(conn->file, chunk_bytes(chunk), length, conn->offset)) {
         counted_free(chunk);
         conn_close(conn); /* a length was promised, and nothing else can take it back */
         return;
@@ -676,8 +939,8 @@ static void conn_send_file(conn_t *conn) {
     conn->offset += length;
     conn->left -= length;
     if (conn->left == 0) {
-        close(conn->fd);
-        conn->fd = -1;
+        os_close(conn->file);
+        conn->file = OS_NO_FILE;
     }
     conn->server->bytes += length;
     conn_send(conn, chunk, length);
@@ -716,7 +979,7 @@ static const char *reason_of(int status) {
 static const char *server_date(server_t *server) {
     time_t now = time(NULL);
     struct tm utc;
-    if (now != server->date_of && gmtime_r(&now, &utc) != NULL) {
+    if (now != server->date_of && os_utc(now, &utc)) {
         strftime(server->date, sizeof server->date, "%a, %d %b %Y %H:%M:%S GMT", &utc);
         server->date_of = now;
     }
@@ -763,12 +1026,12 @@ static void conn_answer_file(conn_t *conn, const file_t *file, bool is_head) {
     size_t first = total < CHUNK ? (size_t)total : (size_t)CHUNK, n;
     chunk_t *chunk = conn_new_chunk(conn, ANSWER_HEAD + first);
     if (chunk == NULL) {
-        close(file->fd);
+        os_close(file->handle);
         return;
     }
     n = conn_print_head(conn, chunk_bytes(chunk), 200, file->type, file->size);
-    if (!read_file(file->fd, chunk_bytes(chunk) + n, first, 0)) {
-        close(file->fd);
+    if (!read_file(file->handle, chunk_bytes(chunk) + n, first, 0)) {
+        os_close(file->handle);
         counted_free(chunk);
         conn_close(conn);
         return;
@@ -777,14 +1040,14 @@ static void conn_answer_file(conn_t *conn, const file_t *file, bool is_head) {
     conn->left = total - first;
     conn->offset = first;
     if (conn->left > 0)
-        conn->fd = file->fd;
+        conn->file = file->handle;
     else
-        close(file->fd);
+        os_close(file->handle);
     conn_send(conn, chunk, n + first);
 }
 
 static void conn_answer(conn_t *conn, const request_t *request) {
-    file_t file = {-1, 0, NULL};
+    file_t file = {OS_NO_FILE, 0, NULL};
     int status;
     conn->minor = request->minor;
     /* A body is refused unread, so what follows on this connection would be the body. */
@@ -1009,7 +1272,7 @@ static void server_accept(server_t *server) {
     }
     conn->tcp.data = conn;
     conn->server = server;
-    conn->fd = -1;
+    conn->file = OS_NO_FILE;
     conn->next = server->conns;
     conn->place = &server->conns;
     if (conn->next != NULL)
@@ -1050,7 +1313,7 @@ static void server_stop(server_t *server) {
 /* Listens. `root` is an open directory and stays the caller's. On an error nothing is left but the
  * close callbacks: run the loop. */
 static int server_start(server_t *server, evl_loop_t *loop, const struct sockaddr *address,
-                        int root, uint64_t patience_ms) {
+                        os_file_t root, uint64_t patience_ms) {
     evl_stream_t *listener = (evl_stream_t *)&server->listener;
     int error;
     memset(server, 0, sizeof *server);
@@ -1087,19 +1350,8 @@ static void on_signal(int number) {
     errno = saved;
 }
 
-/* The handler is for one signal only: the second Ctrl-C ends the process the hard way. */
-static void handle_signals(void (*handler)(int)) {
-    struct sigaction action;
-    memset(&action, 0, sizeof action);
-    sigemptyset(&action.sa_mask);
-    action.sa_handler = handler;
-    action.sa_flags = (int)SA_RESETHAND;
-    sigaction(SIGINT, &action, NULL);
-    sigaction(SIGTERM, &action, NULL);
-}
-
 static void on_interrupt(evl_async_t *async) {
-    handle_signals(SIG_DFL);
+    os_handle_signals(SIG_DFL);
     server_stop((server_t *)async->data);
     evl_close((evl_handle_t *)async, NULL);
 }
@@ -1140,7 +1392,7 @@ static void print_address(const server_t *server, const char *root) {
 }
 
 /* Serves an open directory. Returns the error that kept it from doing so. */
-static int serve(const struct sockaddr_storage *address, int root, const char *name) {
+static int serve(const struct sockaddr_storage *address, os_file_t root, const char *name) {
     static server_t server;
     evl_loop_t loop;
     int error = evl_loop_init(&loop);
@@ -1151,7 +1403,7 @@ static int serve(const struct sockaddr_storage *address, int root, const char *n
         error = evl_async_init(&loop, &interrupt, on_interrupt);
         interrupt.data = &server;
         if (error == 0) {
-            handle_signals(on_signal);
+            os_handle_signals(on_signal);
             print_address(&server, name);
         } else {
             server_stop(&server);
@@ -1169,19 +1421,20 @@ static int serve(const struct sockaddr_storage *address, int root, const char *n
 
 static int listen_main(const char *listen_at, const char *root_name) {
     struct sockaddr_storage address;
-    int root, error;
+    os_file_t root;
+    int error;
     memset(&address, 0, sizeof address);
     if (!parse_address(listen_at, &address)) {
         fprintf(stderr, "httpd: '%s' is no address: try 127.0.0.1:8080 or [::1]:8080\n", listen_at);
         return 1;
     }
-    root = open(root_name, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    if (root < 0) {
-        fprintf(stderr, "httpd: %s: %s\n", root_name, strerror(errno));
+    error = os_open_root(root_name, &root);
+    if (error != 0) {
+        complain(root_name, error);
         return 1;
     }
     error = serve(&address, root, root_name);
-    close(root);
+    os_close(root);
     if (error != 0)
         complain(listen_at, error);
     return error == 0 ? 0 : 1;
@@ -1209,8 +1462,6 @@ static const struct {
 
 enum { SITE_SMALL = 7, SITE_1M = 8, SITE_8M = 9, SITE_FILES = 10 }; /* SMALL: the last small one */
 
-typedef enum { KIND_FOLDER, KIND_FILE, KIND_LINK, KIND_PIPE } kind_t;
-
 /* What the checks are about. The server's root is www; nothing outside of it may be seen. */
 static const struct {
     kind_t kind;
@@ -1232,7 +1483,7 @@ enum { PROPS_COUNT = sizeof PROPS / sizeof PROPS[0] };
 
 typedef struct {
     char path[512]; /* of the temporary directory */
-    int dir, www;   /* descriptors; -1: not open */
+    os_file_t www;
 } site_t;
 
 /* The files' content: everyone begins at another place of the same noise. Its length is a prime, so
@@ -1259,91 +1510,78 @@ static const char *site_content(int file, uint64_t offset, size_t *length) {
     return noise + at;
 }
 
-static bool write_all(int fd, const char *bytes, size_t length) {
-    while (length > 0) {
-        ssize_t n = write(fd, bytes, length);
-        if (n < 0 && errno != EINTR)
-            return false;
-        bytes += n > 0 ? n : 0;
-        length -= n > 0 ? (size_t)n : 0;
-    }
-    return true;
-}
-
-static bool site_write(int dir, const char *path, int file, const char *content, size_t size) {
-    int fd = openat(dir, path, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
+static int site_write(const char *path, int file, const char *content, size_t size) {
+    FILE *out = os_create(path);
     uint64_t offset = 0;
-    bool done = fd >= 0;
+    bool done = out != NULL;
     while (done && offset < size) {
         size_t length = size - (size_t)offset;
         const char *bytes = content != NULL ? content : site_content(file, offset, &length);
-        done = write_all(fd, bytes, length);
+        done = fwrite(bytes, 1, length, out) == length;
         offset += length;
     }
-    return (fd < 0 || close(fd) == 0) && done;
+    if (out != NULL && fclose(out) != 0)
+        done = false;
+    return done ? 0 : (int)EVL_EIO;
 }
 
-static bool site_make_prop(const site_t *site, size_t i) {
-    char path[600];
-    switch (PROPS[i].kind) {
-    case KIND_FOLDER:
-        return mkdirat(site->dir, PROPS[i].path, 0700) == 0;
-    case KIND_LINK:
-        return symlinkat(PROPS[i].content, site->dir, PROPS[i].path) == 0;
-    case KIND_PIPE:
-        snprintf(path, sizeof path, "%s/%s", site->path, PROPS[i].path);
-        return mkfifo(path, 0600) == 0;
-    case KIND_FILE:
-    default:
-        return site_write(site->dir, PROPS[i].path, 0, PROPS[i].content, strlen(PROPS[i].content));
-    }
+typedef struct {
+    char text[600];
+} path_t;
+
+static path_t site_path(const site_t *site, const char *folder, const char *name) {
+    path_t path;
+    snprintf(path.text, sizeof path.text, "%s/%s%s", site->path, folder, name);
+    return path;
 }
 
-static bool site_fill(site_t *site) {
+static int site_fill(site_t *site) {
+    int error = 0;
     size_t i;
-    site->dir = open(site->path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    for (i = 0; i < PROPS_COUNT; i++) {
-        if (site->dir < 0 || !site_make_prop(site, i))
-            return false;
+    for (i = 0; i < PROPS_COUNT && error == 0; i++) {
+        path_t path = site_path(site, "", PROPS[i].path);
+        const char *content = PROPS[i].content;
+        error = PROPS[i].kind == KIND_FILE ? site_write(path.text, 0, content, strlen(content))
+                                           : os_make(path.text, PROPS[i].kind, content);
     }
-    site->www = openat(site->dir, "www", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    for (i = 0; i < SITE_FILES; i++) {
-        if (site->www < 0 || !site_write(site->www, SITE[i].name, (int)i, NULL, SITE[i].size))
-            return false;
-    }
-    return true;
+    for (i = 0; i < SITE_FILES && error == 0; i++)
+        error = site_write(site_path(site, "www/", SITE[i].name).text, (int)i, NULL, SITE[i].size);
+    if (error == 0)
+        error = os_open_root(site_path(site, "", "www").text, &site->www);
+    return error;
 }
 
 static bool site_make(site_t *site) {
-    const char *parent = getenv("TMPDIR");
-    site->dir = -1;
-    site->www = -1;
+    int error;
+    site->www = OS_NO_FILE;
     noise_make();
-    snprintf(site->path, sizeof site->path, "%s/httpd-XXXXXX", parent != NULL ? parent : "/tmp");
-    if (mkdtemp(site->path) == NULL) {
-        fprintf(stderr, "httpd: %s: %s\n", site->path, strerror(errno));
+    error = os_make_temporary(site->path, sizeof site->path);
+    if (error != 0) {
+        complain(site->path, error);
         site->path[0] = '\0'; /* nothing to remove */
         return false;
     }
-    if (site_fill(site))
-        return true;
-    fprintf(stderr, "httpd: %s: %s\n", site->path, strerror(errno));
-    return false;
+    error = site_fill(site);
+    if (error != 0)
+        complain(site->path, error);
+    return error == 0;
 }
 
 /* Removes whatever there is of the site. */
 static void site_remove(site_t *site) {
     size_t i;
-    for (i = 0; site->www >= 0 && i < SITE_FILES; i++)
-        unlinkat(site->www, SITE[i].name, 0);
-    for (i = PROPS_COUNT; site->dir >= 0 && i-- > 0;)
-        unlinkat(site->dir, PROPS[i].path, PROPS[i].kind == KIND_FOLDER ? AT_REMOVEDIR : 0);
-    if (site->www >= 0)
-        close(site->www);
-    if (site->dir >= 0)
-        close(site->dir);
-    if (site->path[0] != '\0' && rmdir(site->path) != 0)
-        fprintf(stderr, "httpd: %s: %s\n", site->path, strerror(errno));
+    int error;
+    if (site->www != OS_NO_FILE)
+        os_close(site->www);
+    if (site->path[0] == '\0')
+        return;
+    for (i = 0; i < SITE_FILES; i++)
+        os_remove(site_path(site, "www/", SITE[i].name).text, KIND_FILE);
+    for (i = PROPS_COUNT; i-- > 0;)
+        os_remove(site_path(site, "", PROPS[i].path).text, PROPS[i].kind);
+    error = os_remove(site->path, KIND_FOLDER);
+    if (error != 0)
+        complain(site->path, error);
 }
 
 /* ==== --demo: phases and checks ==== */
@@ -1445,6 +1683,19 @@ static const check_t CHECKS[] = {
     {"GET /link.txt" HOST END NEXT, 0, "", {404, 200}, 0},
     {"GET /up/secret.txt" HOST END NEXT, 0, "", {404, 200}, 0},
     {"GET /pipe" HOST END NEXT, 0, "", {404, 200}, 0},
+    {"GET /..%5csecret.txt" HOST END NEXT, 0, "", {404, 200}, 0}, /* these are of Windows */
+    {"GET /sub\\index.html" HOST END NEXT, 0, "", {404, 200}, 0},
+    {"GET /%5c%5clocalhost%5cc$" HOST END NEXT, 0, "", {404, 200}, 0},
+    {"GET /c:/" HOST END NEXT, 0, "", {404, 200}, 0},
+    {"GET /c:%5cwindows%5cwin.ini" HOST END NEXT, 0, "", {404, 200}, 0},
+    {"GET /100.css::$DATA" HOST END NEXT, 0, "", {404, 200}, 0},
+    {"GET /nul" HOST END NEXT, 0, "", {404, 200}, 0},
+    {"GET /sub/CON" HOST END NEXT, 0, "", {404, 200}, 0},
+    {"GET /com1.txt" HOST END NEXT, 0, "", {404, 200}, 0},
+    {"GET /100.css." HOST END NEXT, 0, "", {404, 200}, 0},
+    {"GET /100.css%20" HOST END NEXT, 0, "", {404, 200}, 0},
+    {"GET /sub/.../secret.txt" HOST END NEXT, 0, "", {404, 200}, 0},
+    {"GET /%ff" HOST END NEXT, 0, "", {404, 200}, 0},
     {"GET /100.css%00.txt" HOST END NEXT, 0, "", {400, 200}, 0},
     {"GET /%4" HOST END NEXT, 0, "", {400, 200}, 0},
     {"GET /%zz" HOST END NEXT, 0, "", {400, 200}, 0},
@@ -2035,7 +2286,7 @@ static void on_demo_over(evl_loop_t *loop, void *arg) {
 static int demo_listen(demo_t *demo) {
     struct sockaddr_in any_port;
     const struct sockaddr *address = (const struct sockaddr *)&any_port;
-    int www = demo->site.www;
+    os_file_t www = demo->site.www;
     int error = evl_ip4_addr("127.0.0.1", 0, &any_port);
     if (error == 0)
         error = server_start(&demo->patient, &demo->loop, address, www, PATIENCE_MS);
@@ -2106,10 +2357,10 @@ static bool demo_load(demo_t *demo) {
         return false;
     }
     memset(pad, 'a', sizeof pad);
-    handle_signals(on_signal);
+    os_handle_signals(on_signal);
     for (i = 0; i < PHASES_COUNT && client->errors == 0; i++)
         client_run(client, &PHASES[i], &demo->rows[i]);
-    handle_signals(SIG_DFL);
+    os_handle_signals(SIG_DFL);
     evl_close((evl_handle_t *)&client->watchdog, NULL);
     evl_close((evl_handle_t *)&interrupt, NULL);
     evl_run(&client->loop, EVL_RUN_DEFAULT);
@@ -2174,19 +2425,11 @@ static void demo_print(const demo_t *demo, size_t left, int errors) {
     printf("errors: %d\n", errors);
 }
 
-/* Of those that are likely to be in use: the lowest numbers are given out first. */
-static int count_descriptors(void) {
-    int fd, count = 0;
-    for (fd = 0; fd < 1024; fd++)
-        count += fcntl(fd, F_GETFD) >= 0;
-    return count;
-}
-
 static int demo_main(void) {
     static demo_t demo;
     bool done = false;
     size_t left;
-    int errors, descriptors = count_descriptors();
+    int errors, descriptors = os_count_open();
     if (site_make(&demo.site) && demo_start(&demo)) {
         demo.at_rest = memory_now();
         done = demo_load(&demo);
@@ -2194,7 +2437,7 @@ static int demo_main(void) {
     }
     site_remove(&demo.site);
     left = memory_now();
-    descriptors = count_descriptors() - descriptors;
+    descriptors = os_count_open() - descriptors;
     if (descriptors != 0)
         fprintf(stderr, "httpd: %d descriptors were left open\n", descriptors);
     errors = demo.client.errors;

@@ -203,24 +203,26 @@ add_cases() {
 
 # For other systems, which take more time: what may differ there.
 add_far_cases() {
-    runs 'one file' '' smoke.c
     runs 'static, nothing used' '' static_unused.c
     case $toolchain in
     *-c11 | *-c++20) return ;;
     esac
     compiles 'only declarations' '' declarations.c
+    runs 'one file' '' smoke.c
+    [ -n "$launch" ] || return
     runs 'two files, one with the implementation' -DSMOKE_SPLIT smoke.c implementation.c
     runs 'declarations behind system headers' '' system_first.c implementation.c
     runs 'implementation behind system headers' '' system_first_all.c
     runs 'static' -DEVLOOP_STATIC smoke.c
     runs 'libuv names' '' uv_names.c
+    runs 'libuv names, implementation without them' -DUV_NAMES_SPLIT uv_names.c implementation.c
     runs 'own allocator' '' allocator.c
     add_parts
     case $toolchain in
     mingw*) runs 'what is only for MSVC' -Wno-unknown-pragmas msvc.c ;;
     esac
     case $toolchain in
-    mingw* | zig-aarch64-macos-c99 | zig-x86-windows-gnu-c99) add_tests ;;
+    mingw* | zig-aarch64-macos-c99) add_tests ;;
     esac
 }
 

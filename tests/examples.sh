@@ -3,6 +3,7 @@
 #
 #     sh tests/examples.sh [examples/hello.c ...]     default: all
 #     sh tests/examples.sh --run                      builds all, and runs each to its end
+#     sh tests/examples.sh --wine                     runs what `make windows` has built
 #
 # The command is meant for the root of the repository. It is run in build/examples/ instead, where a
 # link named examples makes it mean the same, so that its output lands there.
@@ -32,14 +33,21 @@ build() { # FILE
 }
 
 # A server ends by itself when it is asked for a demonstration.
+argument_of() { # FILE
+    case $(sed 40q "$1") in
+    *--demo*) echo --demo ;;
+    esac
+}
+
 run() { # FILE
     name=$(basename "$1" .c)
-    case $(sed 40q "$1") in
-    *--demo*) argument=--demo ;;
-    *) argument= ;;
-    esac
     build "$1" >$out/$name.log 2>&1 &&
-        timeout 30 $out/$name $argument >>$out/$name.log 2>&1 </dev/null
+        timeout 30 $out/$name $(argument_of "$1") >>$out/$name.log 2>&1 </dev/null
+}
+
+run_wine() { # FILE
+    name=$(basename "$1" .c)
+    WINEDEBUG=-all timeout 60 wine build/windows/$name.exe $(argument_of "$1") >$out/$name.log 2>&1 </dev/null
 }
 
 build_all() {
@@ -50,10 +58,10 @@ build_all() {
     return $status
 }
 
-run_all() {
+run_all() { # by run or run_wine
     passed=0 failed=0
     for file in examples/*.c; do
-        if run "$file"; then
+        if $1 "$file"; then
             passed=$((passed + 1))
             echo "ok $((passed + failed)) - $file"
         else
@@ -67,7 +75,9 @@ run_all() {
 }
 
 if [ "${1:-}" = --run ]; then
-    run_all
+    run_all run
+elif [ "${1:-}" = --wine ]; then
+    run_all run_wine
 elif [ $# -gt 0 ]; then
     build_all "$@"
 else

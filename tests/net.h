@@ -273,12 +273,10 @@ static inline void net_raw_pair(evl_os_sock_t fds[2]) {
     os_close(listener);
 }
 
-#if !defined(_WIN32)
-
 /* A local pair whose first end has the given number, which must be free. */
-static inline void net_raw_pair_at(int fds[2], int number) {
-    CHECK_EQ(fcntl(number, F_GETFD), -1);
-    CHECK_EQ(socketpair(AF_UNIX, SOCK_STREAM, 0, fds), 0);
+static inline void net_raw_pair_at(evl_os_sock_t fds[2], evl_os_sock_t number) {
+    CHECK_EQ(os_is_open(number), 0);
+    os_socketpair(fds);
     if (fds[0] == number)
         return;
     if (fds[1] == number) {
@@ -286,12 +284,10 @@ static inline void net_raw_pair_at(int fds[2], int number) {
         fds[0] = number;
         return;
     }
-    CHECK_EQ(dup2(fds[0], number), number);
-    close(fds[0]);
+    os_dup_at(fds[0], number);
+    os_close(fds[0]);
     fds[0] = number;
 }
-
-#endif /* !_WIN32 */
 
 static inline void net_raw_nonblock(evl_os_sock_t fd) {
     os_nonblock(fd);

@@ -81,6 +81,7 @@
 #define OS_CODE(error, number) (-(error))
 
 #define OS_BAD_SOCK   EVL_EBADF  /* what a number that is no descriptor's gets */
+#define OS_NO_WAITING EVL_EPERM  /* what a file that cannot be waited for gets */
 #define OS_PAIR_DGRAM SOCK_DGRAM /* what evl_socketpair makes beside SOCK_STREAM */
 
 typedef pthread_t os_thread_t;
@@ -102,6 +103,34 @@ static inline void os_thread_join(os_thread_t thread) {
 
 static inline void os_yield(void) {
     sched_yield();
+}
+
+static inline os_thread_t os_self(void) {
+    return pthread_self();
+}
+
+/* How often this process has been interrupted. */
+static inline volatile int *os_interrupts(void) {
+    static volatile int count;
+    return &count;
+}
+
+static inline void os_on_interrupt(int signum) {
+    (void)signum;
+    *os_interrupts() = *os_interrupts() + 1;
+}
+
+/* Has interrupts counted, which would end the process. */
+static inline void os_take_interrupts(void) {
+    struct sigaction action;
+    memset(&action, 0, sizeof(action));
+    action.sa_handler = os_on_interrupt;
+    CHECK_EQ(sigaction(SIGUSR2, &action, NULL), 0);
+}
+
+/* Interrupts what a thread sleeps in, if that can be. */
+static inline void os_interrupt(os_thread_t thread) {
+    CHECK_EQ(pthread_kill(thread, SIGUSR2), 0);
 }
 
 /* macOS has no semaphores without a name. */
@@ -219,6 +248,49 @@ static inline int os_is_open(evl_os_sock_t sock) {
     return fcntl(sock, F_GETFD) != -1;
 }
 
+/* Another descriptor of the same socket. */
+static inline evl_os_sock_t os_dup(evl_os_sock_t sock) {
+    evl_os_sock_t twin = dup(sock);
+    CHECK(twin != OS_NO_SOCK);
+    return twin;
+}
+
+/* The same with the given number, which is closed if it is open. */
+static inline void os_dup_at(evl_os_sock_t sock, evl_os_sock_t number) {
+    CHECK_EQ(dup2(sock, number), number);
+}
+
+/* How many open descriptors a program would get that this one starts. */
+static inline int os_inheritable(void) {
+    int count = 0;
+    for (int fd = 3; fd < 1024; fd++) {
+        int flags = fcntl(fd, F_GETFD);
+        count += flags != -1 && (flags & FD_CLOEXEC) == 0;
+    }
+    return count;
+}
+
+/* A file and a directory, open, neither of which can be waited for. */
+static inline evl_file os_some_file(void) {
+    FILE *file = tmpfile();
+    CHECK(file != NULL);
+    evl_file fd = dup(fileno(file));
+    fclose(file);
+    return fd;
+}
+
+static inline evl_file os_some_directory(void) {
+    return open("/", O_RDONLY);
+}
+
+static inline unsigned os_scope_id(const char *scope) {
+    return if_nametoindex(scope);
+}
+
+static inline int os_inet_pton(int family, const char *text, void *addr) {
+    return inet_pton(family, text, addr);
+}
+
 static inline void os_check_nonblock(evl_os_sock_t sock, int nonblocking) {
     CHECK_EQ((fcntl(sock, F_GETFL) & O_NONBLOCK) != 0, nonblocking);
 }
@@ -326,10 +398,14 @@ static inline int os_poll_end(evl_os_sock_t sock) {
 #define OS_BACKLOG         200
 #define OS_STORM(steps)    ((steps) / 4) /* wine asks a server at each call */
 
-#define OS_CODE(error, number) (number)
+#define OS_CODE(error, number)     (number)
+#define OS_CUT_LENGTH(room, whole) (whole)
 
-#define OS_BAD_SOCK   EVL_ENOTSOCK
-#define OS_PAIR_DGRAM SOCK_STREAM
+#define OS_BAD_SOCK                EVL_ENOTSOCK
+#define OS_NO_WAITING              EVL_ENOTSOCK
+#define OS_LOOPBACK                "1"
+#define OS_CUT_LENGTH(room, whole) (whole)
+#define OS_PAIR_DGRAM              SOCK_STREAM
 
 typedef HANDLE os_thread_t;
 
@@ -363,6 +439,30 @@ static inline void os_thread_join(os_thread_t thread) {
 
 static inline void os_yield(void) {
     SwitchToThread();
+}
+
+/* A handle that is open until the end. */
+static inline os_thread_t os_self(void) {
+    HANDLE thread;
+    CHECK(DuplicateHandle(GetCurrentProcess(), GetCurrentThread(), GetCurrentProcess(), &thread, 0,
+                          FALSE, DUPLICATE_SAME_ACCESS));
+    return thread;
+}
+
+static inline volatile int *os_interrupts(void) {
+    static volatile int count;
+    return &count;
+}
+
+static inline void os_take_interrupts(void) {}
+
+static inline void CALLBACK os_on_interrupt(ULONG_PTR arg) {
+    (void)arg;
+    *os_interrupts() = *os_interrupts() + 1;
+}
+
+static inline void os_interrupt(os_thread_t thread) {
+    CHECK_NE(QueueUserAPC(os_on_interrupt, thread, 0), 0);
 }
 
 typedef HANDLE os_sem_t;
@@ -480,6 +580,69 @@ static inline int os_is_open(evl_os_sock_t sock) {
     int type;
     int length = sizeof(type);
     return getsockopt(sock, SOL_SOCKET, SO_TYPE, (char *)&type, &length) == 0;
+}
+
+static inline evl_os_sock_t os_dup(evl_os_sock_t sock) {
+    WSAPROTOCOL_INFOW info;
+    CHECK_EQ(WSADuplicateSocketW(sock, GetCurrentProcessId(), &info), 0);
+    evl_os_sock_t twin = WSASocketW(FROM_PROTOCOL_INFO, FROM_PROTOCOL_INFO, FROM_PROTOCOL_INFO,
+                                    &info, 0, WSA_FLAG_OVERLAPPED | WSA_FLAG_NO_HANDLE_INHERIT);
+    CHECK(twin != OS_NO_SOCK);
+    return twin;
+}
+
+/* Nobody may choose a number there. But the system gives them out in some order, and the wanted one
+ * is among the next when it is free. */
+static inline void os_dup_at(evl_os_sock_t sock, evl_os_sock_t number) {
+    evl_os_sock_t others[256];
+    size_t count = 0;
+    if (os_is_open(number))
+        CHECK_EQ(closesocket(number), 0);
+    for (;;) {
+        others[count] = os_dup(sock);
+        if (others[count] == number)
+            break;
+        if (++count == sizeof(others) / sizeof(others[0]))
+            SKIP("the system does not give out the number of a closed socket");
+    }
+    while (count > 0)
+        closesocket(others[--count]);
+}
+
+/* Of all kinds of handles. The system's own come and go, but are not inherited. */
+static inline int os_inheritable(void) {
+    int count = 0;
+    for (uintptr_t handle = 4; handle < 8 * 1024; handle += 4) {
+        DWORD flags = 0;
+        count += GetHandleInformation((HANDLE)handle, &flags) && (flags & HANDLE_FLAG_INHERIT) != 0;
+    }
+    return count;
+}
+
+static inline evl_file os_open_path(const char *path) {
+    HANDLE handle = CreateFileA(path, GENERIC_READ, FILE_SHARE_READ | FILE_SHARE_WRITE, NULL,
+                                OPEN_EXISTING, FILE_FLAG_BACKUP_SEMANTICS, NULL);
+    CHECK(handle != INVALID_HANDLE_VALUE);
+    return _open_osfhandle((intptr_t)handle, _O_RDONLY | _O_BINARY);
+}
+
+static inline evl_file os_some_file(void) {
+    char path[MAX_PATH];
+    CHECK(GetModuleFileNameA(NULL, path, sizeof(path)) != 0);
+    return os_open_path(path);
+}
+
+static inline evl_file os_some_directory(void) {
+    return os_open_path("C:\\");
+}
+
+/* By number only. */
+static inline unsigned os_scope_id(const char *scope) {
+    return (unsigned)strtoul(scope, NULL, 10);
+}
+
+static inline int os_inet_pton(int family, const char *text, void *addr) {
+    return InetPtonA(family, text, addr);
 }
 
 static inline void os_check_nonblock(evl_os_sock_t sock, int nonblocking) {

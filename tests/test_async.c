@@ -756,8 +756,6 @@ TEST(async_close_in_its_callback_while_another_thread_sends) {
     finish(&loop);
 }
 
-#if !defined(_WIN32) /* where waking is not interrupted */
-
 typedef struct {
     evl_loop_t loop;
     evl_async_t async;
@@ -808,11 +806,9 @@ TEST(async_loop_close_waits_for_senders) {
     }
 }
 
-#endif /* !_WIN32 */
-
 /* ---- From signal handlers -------------------------------------------------------------------- */
 
-#if !defined(_WIN32)
+#if !defined(_WIN32) /* which has no signals */
 
 static void send_from_handler(int signum) {
     (void)signum;
@@ -931,7 +927,7 @@ TEST(async_post_stop_before_run) {
     finish(&loop);
 }
 
-#if !defined(_WIN32)
+#if !defined(_WIN32) /* which has no signals */
 
 TEST(async_post_stop_from_a_signal_handler) {
     os_thread_t thread;
@@ -1161,14 +1157,8 @@ TEST(async_post_fails_without_memory) {
 
 /* ---- Embedding ------------------------------------------------------------------------------- */
 
-#if !defined(_WIN32) /* poll(2) on the descriptor of a loop */
-
 static int readable_within(int fd, int ms) {
-    struct pollfd pollfd;
-    pollfd.fd = fd;
-    pollfd.events = POLLIN;
-    pollfd.revents = 0;
-    return poll(&pollfd, 1, ms) == 1;
+    return os_poll((evl_os_sock_t)fd, POLLIN, ms) != 0;
 }
 
 /* A loop that is not running is woken through its descriptor, whoever wakes it. */
@@ -1214,5 +1204,3 @@ TEST(async_embedded_loop_is_woken_by_a_thread) {
     CHECK_EQ(calls, 1);
     finish(&loop);
 }
-
-#endif /* !_WIN32 */

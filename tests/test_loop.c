@@ -1173,19 +1173,12 @@ TEST(loop_close_gives_everything_back) {
     }
 }
 
-#if !defined(_WIN32)
-
 TEST(loop_opens_its_descriptors_close_on_exec) {
+    int before = os_inheritable();
     open_loop();
-    for (int fd = 3; fd < 1024; fd++) {
-        int flags = fcntl(fd, F_GETFD);
-        if (flags != -1)
-            CHECK_NE(flags & FD_CLOEXEC, 0);
-    }
+    CHECK_EQ(os_inheritable(), before);
     finish(&loop);
 }
-
-#endif /* !_WIN32 */
 
 /* ---- evl_loop_destroy ------------------------------------------------------------------------ */
 
@@ -1769,7 +1762,7 @@ static void child_async(evl_async_t *async) {
     evl_close((evl_handle_t *)async, NULL);
 }
 
-#if !defined(_WIN32)
+#if !defined(_WIN32) /* which has no fork */
 
 static void expect_exit_0(pid_t pid) {
     int status;
@@ -1974,15 +1967,14 @@ TEST(loop_backend_that_does_not_exist) {
     CHECK_EQ(evl_loop_close(again), 0);
 }
 
-#if !defined(_WIN32) /* no backend of which has a descriptor */
-
 TEST(loop_backend_fd) {
+    int inheritable = os_inheritable();
     open_loop();
-    if (strcmp(os_calls()->backend, "poll") == 0) {
+    if (strcmp(os_calls()->backend, OS_LAST_BACKEND) == 0) {
         CHECK_EQ(evl_backend_fd(&loop), -1);
     } else {
         CHECK_GE(evl_backend_fd(&loop), 0);
-        CHECK_NE(fcntl(evl_backend_fd(&loop), F_GETFD) & FD_CLOEXEC, 0);
+        CHECK_EQ(os_inheritable(), inheritable);
     }
     finish(&loop);
 }
@@ -1997,11 +1989,7 @@ static void embed_poll(evl_poll_t *poll, int status, int events) {
 static int embed_until(size_t length) {
     int turns = 0;
     for (; trace_length < length; turns++) {
-        struct pollfd pollfd;
-        pollfd.fd = evl_backend_fd(&loop);
-        pollfd.events = POLLIN;
-        pollfd.revents = 0;
-        CHECK_GE(poll(&pollfd, 1, evl_backend_timeout(&loop)), 0);
+        os_poll((evl_os_sock_t)evl_backend_fd(&loop), POLLIN, evl_backend_timeout(&loop));
         CHECK_NE(evl_run(&loop, EVL_RUN_NOWAIT), 0);
         CHECK_LT(turns, 1000);
     }
@@ -2055,17 +2043,11 @@ TEST(loop_embedded_sees_what_was_sent_late_in_a_run) {
     CHECK_EQ(evl_timer_start(&timer, send_when_late, 0, 0), 0);
     CHECK_NE(evl_run(&loop, EVL_RUN_NOWAIT), 0);
     CHECK_EQ(evl_backend_timeout(&loop), 0);
-    struct pollfd pollfd;
-    pollfd.fd = evl_backend_fd(&loop);
-    pollfd.events = POLLIN;
-    pollfd.revents = 0;
-    CHECK_EQ(poll(&pollfd, 1, 0), 1);
+    CHECK_NE(os_poll((evl_os_sock_t)evl_backend_fd(&loop), POLLIN, 0), 0);
     run_all();
     CHECK_TRACE("a");
     finish(&loop);
 }
-
-#endif /* !_WIN32 */
 
 TEST(loop_configure) {
     evl_metrics_t metrics;
@@ -2082,7 +2064,7 @@ TEST(loop_configure) {
     finish(&loop);
 }
 
-#if !defined(_WIN32)
+#if !defined(_WIN32) /* which has no signals to block */
 
 static volatile int profiled;
 static uint64_t profiled_ns;
@@ -2147,33 +2129,31 @@ TEST(loop_configure_blocks_a_signal_while_asleep) {
     finish(&loop);
 }
 
-static void on_interrupt(int signum) {
-    (void)signum;
-    shared_set(&profiled, 1);
+#endif /* !_WIN32 */
+
+static void *interrupt_soon(void *arg) {
+    test_sleep_ms(10);
+    os_interrupt(*(os_thread_t *)arg);
+    return NULL;
 }
 
 /* A signal that nobody blocks interrupts the sleep; the timer must still be neither early nor lost. */
 TEST(loop_signals_do_not_shorten_sleeps) {
-    struct sigaction action;
-    os_thread_t thread;
+    os_thread_t thread, self = os_self();
     evl_timer_t timer;
-    memset(&action, 0, sizeof(action));
-    action.sa_handler = on_interrupt;
-    CHECK_EQ(sigaction(SIGPROF, &action, NULL), 0);
+    os_take_interrupts();
     open_loop();
-    profiled_thread = pthread_self();
     new_timer(&timer, "t");
     uint64_t start = test_ns();
     CHECK_EQ(evl_timer_start(&timer, trace_timer, 40, 0), 0);
-    start_thread(&thread, profile_soon, NULL);
+    start_thread(&thread, interrupt_soon, &self);
     CHECK_EQ(evl_run(&loop, EVL_RUN_ONCE), 0);
     CHECK_GE(test_ns() - start, 40 * MS);
+    CHECK_EQ(*os_interrupts(), 1);
     CHECK_TRACE("t");
     join_thread(thread);
     finish(&loop);
 }
-
-#endif /* !_WIN32 */
 
 TEST(loop_metrics) {
     evl_metrics_t metrics;
@@ -2367,14 +2347,14 @@ TEST(loop_survives_each_failing_system_call) {
             }
 }
 
-#if !defined(_WIN32)
-
 TEST(loop_init_reports_each_failing_system_call) {
-    static const char *const names[] = {"epoll_create", "eventfd",       "epoll_ctl",
-                                        "kqueue",       "kevent_change", "pipe"};
-    static const int errors[] = {EMFILE, ENFILE, ENOMEM, EMFILE, ENOMEM, EMFILE};
+    static const char *const names[] = {"epoll_create",  "eventfd", "epoll_ctl",  "kqueue",
+                                        "kevent_change", "pipe",    "iocp_create"};
+    static const int errors[] = {EMFILE, ENFILE, ENOMEM, EMFILE, ENOMEM, EMFILE, ENOMEM};
+    static const int codes[] = {EVL_EMFILE, EVL_ENFILE, EVL_ENOMEM, EVL_EMFILE,
+                                EVL_ENOMEM, EVL_EMFILE, EVL_ENOMEM};
     int fds = test_open_fds(), hits = 0;
-    for (int i = 0; i < 6; i++) {
+    for (int i = 0; i < 7; i++) {
         test_fault_set(names[i], 1, 1, errors[i]);
         int result = evl_loop_init(&loop);
         if (test_fault_hits(names[i]) == 0) { /* another backend's */
@@ -2382,7 +2362,7 @@ TEST(loop_init_reports_each_failing_system_call) {
             CHECK_EQ(evl_loop_close(&loop), 0);
         } else {
             hits++;
-            CHECK_EQ(result, -errors[i]);
+            CHECK_EQ(result, codes[i]);
             CHECK_EQ(test_alloc_live(), 0);
             CHECK_EQ(test_open_fds(), fds);
         }
@@ -2396,8 +2376,6 @@ TEST(loop_init_reports_each_failing_system_call) {
     CHECK_EQ(test_alloc_live(), 0);
 }
 
-#endif /* !_WIN32 */
-
 /* An error that has no business here is reported, and the loop is as good as before. */
 TEST(loop_wait_that_fails_is_reported) {
     open_loop();
@@ -2409,8 +2387,6 @@ TEST(loop_wait_that_fails_is_reported) {
     CHECK_TRACE("i");
     finish(&loop);
 }
-
-#if !defined(_WIN32)
 
 TEST(loop_wait_interrupted_by_signals) {
     evl_timer_t timer;
@@ -2437,6 +2413,8 @@ TEST(loop_wait_interrupted_by_signals) {
     finish(&loop);
 }
 
+#if !defined(_WIN32) /* which has no epoll */
+
 /* Kernels before 5.11 have no epoll_pwait2, and seccomp filters answer EPERM for what is new. */
 TEST(loop_without_epoll_pwait2) {
     static const int errors[] = {ENOSYS, EPERM};
@@ -2457,6 +2435,8 @@ TEST(loop_without_epoll_pwait2) {
         finish(&loop);
     }
 }
+
+#endif /* !_WIN32 */
 
 TEST(loop_wakeup_interrupted_by_signals) {
     evl_async_t async;
@@ -2480,15 +2460,17 @@ TEST(loop_embedded_sees_an_interrupted_wakeup) {
         SKIP("this backend has no descriptor");
     SKIP_ON_LIBKQUEUE(OS_NO_POLL_ON_KQUEUE);
     CHECK_EQ(evl_async_init(&loop, &async, child_async), 0);
-    CHECK_EQ(os_poll(evl_backend_fd(&loop), POLLIN, 0), 0);
+    CHECK_EQ(os_poll((evl_os_sock_t)evl_backend_fd(&loop), POLLIN, 0), 0);
     test_fault_set("wake", 1, 3, EINTR);
     CHECK_EQ(evl_async_send(&async), 0);
     CHECK_EQ(test_fault_hits("wake"), 3);
-    CHECK_EQ(os_poll(evl_backend_fd(&loop), POLLIN, 0), POLLIN);
+    CHECK_EQ(os_poll((evl_os_sock_t)evl_backend_fd(&loop), POLLIN, 0), POLLIN);
     run_all();
     CHECK_TRACE("a");
     finish(&loop);
 }
+
+#if !defined(_WIN32) /* which has no fork */
 
 /* evl_loop_fork that fails, at each call it makes, can be called again. */
 TEST(loop_fork_can_be_repeated_when_it_fails) {

@@ -483,29 +483,20 @@ TEST(misc_clock_gettime) {
     CHECK_LT(first.tv_nsec, 1000000000);
 }
 
-#if !defined(_WIN32)
-
-static void ignore_signal(int signum) {
-    (void)signum;
-}
-
 static volatile int sleeping_done;
 
 static void *interrupt_sleeper(void *arg) {
-    pthread_t sleeper = *(pthread_t *)arg;
+    os_thread_t sleeper = *(os_thread_t *)arg;
     while (!shared_get(&sleeping_done)) {
-        CHECK_EQ(pthread_kill(sleeper, SIGUSR1), 0);
+        os_interrupt(sleeper);
         busy_ns(100000);
     }
     return NULL;
 }
 
 TEST(misc_sleep_is_not_cut_short) {
-    struct sigaction action;
-    pthread_t thread, self = pthread_self();
-    memset(&action, 0, sizeof(action));
-    action.sa_handler = ignore_signal;
-    CHECK_EQ(sigaction(SIGUSR1, &action, NULL), 0);
+    os_thread_t thread, self = os_self();
+    os_take_interrupts();
     start_thread(&thread, interrupt_sleeper, &self);
     uint64_t start = test_ns();
     evl_sleep(20);
@@ -514,8 +505,6 @@ TEST(misc_sleep_is_not_cut_short) {
     join_thread(thread);
     evl_sleep(0);
 }
-
-#endif /* !_WIN32 */
 
 /* ---- Addresses ------------------------------------------------------------------------------- */
 
@@ -638,14 +627,12 @@ TEST(misc_ip6_addr_and_name) {
         CHECK_EQ(evl_ip6_addr(bad[i], 80, &addr), EVL_EINVAL);
 }
 
-#if !defined(_WIN32) /* which knows scopes by number only */
-
 TEST(misc_ip6_scope_ids) {
     struct sockaddr_in6 addr;
     struct in6_addr expected, parsed;
     char long_text[4096];
-    unsigned lo = if_nametoindex(OS_LOOPBACK);
-    CHECK_EQ(inet_pton(AF_INET6, "fe80::1", &expected), 1);
+    unsigned lo = os_scope_id(OS_LOOPBACK);
+    CHECK_EQ(os_inet_pton(AF_INET6, "fe80::1", &expected), 1);
     CHECK_EQ(evl_ip6_addr("fe80::1%" OS_LOOPBACK, 1, &addr), 0);
     CHECK_EQ(addr.sin6_scope_id, lo);
     CHECK_MEM(&addr.sin6_addr, &expected, sizeof(expected));
@@ -676,8 +663,6 @@ TEST(misc_ip6_scope_ids) {
     CHECK_EQ(evl_inet_pton(AF_INET6, long_text, &parsed), EVL_EINVAL);
     CHECK_EQ(evl_inet_pton(AF_INET, long_text, &parsed), EVL_EINVAL);
 }
-
-#endif /* !_WIN32 */
 
 TEST(misc_inet_random_round_trips) {
     for (int i = 0; i < 20000; i++) {

@@ -211,8 +211,6 @@ TEST(poll_disconnect) {
     }
 }
 
-#if !defined(_WIN32) /* a duplicate of a socket */
-
 TEST(poll_prioritized) {
     net_t net;
     watch_t watch, plain;
@@ -221,7 +219,7 @@ TEST(poll_prioritized) {
     os_need_urgent();
     net_open(&net);
     net_raw_pair(fds);
-    evl_os_sock_t twin = dup(fds[0]); /* for a second handle */
+    evl_os_sock_t twin = os_dup(fds[0]); /* for a second handle */
     watch_open(&watch, &net, fds[0], EVL_PRIORITIZED);
     watch_open(&plain, &net, twin, EVL_READABLE);
     net_raw_write(fds[1], "a", 1);
@@ -244,8 +242,6 @@ TEST(poll_prioritized) {
     close_pair(fds);
     net_close(&net);
 }
-
-#endif /* !_WIN32 */
 
 #if !defined(_WIN32) /* which waits for sockets only */
 
@@ -376,28 +372,23 @@ TEST(poll_start_refused) {
     net_close(&net);
 }
 
-#if !defined(_WIN32)
-
 TEST(poll_init_refused) {
     net_t net;
     evl_poll_t poll;
     net_open(&net);
-    CHECK_EQ(evl_poll_init(&net.loop, &poll, -1), EVL_EBADF);
-    CHECK_EQ(evl_poll_init_socket(&net.loop, &poll, -1), EVL_EBADF);
-    CHECK_EQ(evl_poll_init(&net.loop, &poll, 1000), EVL_EBADF);
-    FILE *file = tmpfile();
-    CHECK(file != NULL);
-    CHECK_EQ(evl_poll_init(&net.loop, &poll, fileno(file)), EVL_EPERM);
-    fclose(file);
-    int directory = open("/", O_RDONLY);
-    CHECK_EQ(evl_poll_init(&net.loop, &poll, directory), EVL_EPERM);
-    os_close(directory);
+    CHECK_EQ(evl_poll_init(&net.loop, &poll, -1), OS_BAD_SOCK);
+    CHECK_EQ(evl_poll_init_socket(&net.loop, &poll, OS_NO_SOCK), OS_BAD_SOCK);
+    CHECK_EQ(evl_poll_init(&net.loop, &poll, 1000), OS_BAD_SOCK);
+    evl_file file = os_some_file();
+    CHECK_EQ(evl_poll_init(&net.loop, &poll, file), OS_NO_WAITING);
+    CHECK_EQ(os_file_close(file), 0);
+    evl_file directory = os_some_directory();
+    CHECK_EQ(evl_poll_init(&net.loop, &poll, directory), OS_NO_WAITING);
+    CHECK_EQ(os_file_close(directory), 0);
     memset(&poll, 0xA5, sizeof(poll)); /* none of them is the loop's */
     CHECK_EQ(evl_loop_close(&net.loop), 0);
     CHECK_EQ(test_open_fds(), net.fds);
 }
-
-#endif /* !_WIN32 */
 
 /* Two handles may be made for a descriptor, and one at a time may watch it. */
 TEST(poll_one_watcher_for_a_descriptor) {
@@ -611,8 +602,6 @@ TEST(poll_ring_of_100) {
     free(relays);
 }
 
-#if !defined(_WIN32) /* duplicates of a socket */
-
 /* All ready at once: every one is called in one turn. */
 TEST(poll_450_ready_at_once) {
     enum { COUNT = 450 };
@@ -623,8 +612,7 @@ TEST(poll_450_ready_at_once) {
     local_pair(fds);
     net_raw_write(fds[1], "x", 1);
     for (int i = 0; i < COUNT; i++) {
-        evl_os_sock_t fd = dup(fds[0]);
-        CHECK_GE(fd, 0);
+        evl_os_sock_t fd = os_dup(fds[0]);
         watch_init(&watches[i], &net, fd);
         watches[i].closes = 1;
         watches[i].shuts_fd = 1;
@@ -650,7 +638,7 @@ TEST(poll_foreign_close) {
     local_pair(fds);
     watch_open(&watch, &net, fds[0], EVL_READABLE);
     evl_run(&net.loop, EVL_RUN_NOWAIT);
-    int number = fds[0];
+    evl_os_sock_t number = fds[0];
     os_close(fds[0]);
     CHECK_LE(net_run_ms(&net.loop, 20), 8);
     CHECK_LE(watch.calls, 1);
@@ -683,7 +671,7 @@ TEST(poll_foreign_close_and_reuse) {
     local_pair(fds);
     watch_open(&watch, &net, fds[0], EVL_READABLE);
     evl_run(&net.loop, EVL_RUN_NOWAIT);
-    int number = fds[0];
+    evl_os_sock_t number = fds[0];
     os_close(fds[0]);
     net_raw_pair_at(next, number);
     watch.allowed = 0;
@@ -711,8 +699,8 @@ TEST(poll_foreign_close_with_a_duplicate) {
     local_pair(fds);
     watch_open(&watch, &net, fds[0], EVL_READABLE);
     evl_run(&net.loop, EVL_RUN_NOWAIT);
-    int number = fds[0];
-    evl_os_sock_t twin = dup(fds[0]);
+    evl_os_sock_t number = fds[0];
+    evl_os_sock_t twin = os_dup(fds[0]);
     os_close(fds[0]);
     CHECK_EQ(evl_poll_stop(&watch.poll), 0);
     evl_close((evl_handle_t *)&watch.poll, NULL);
@@ -740,8 +728,8 @@ TEST(poll_stop_close_reuse_with_a_duplicate) {
     local_pair(fds);
     watch_open(&watch, &net, fds[0], EVL_READABLE);
     evl_run(&net.loop, EVL_RUN_NOWAIT);
-    int number = fds[0];
-    evl_os_sock_t twin = dup(fds[0]);
+    evl_os_sock_t number = fds[0];
+    evl_os_sock_t twin = os_dup(fds[0]);
     CHECK_EQ(evl_poll_stop(&watch.poll), 0);
     os_close(fds[0]);
     net_raw_pair_at(next, number);
@@ -751,7 +739,7 @@ TEST(poll_stop_close_reuse_with_a_duplicate) {
     CHECK_EQ(watch.calls + fresh.calls, 0);
     /* The duplicate comes back under the number: the same file as before, watched anew. */
     CHECK_EQ(evl_poll_stop(&fresh.poll), 0);
-    CHECK_EQ(dup2(twin, number), number);
+    os_dup_at(twin, number);
     os_close(twin);
     watch_start(&watch, EVL_READABLE);
     NET_UNTIL(&net.loop, watch.calls == 1);
@@ -785,10 +773,10 @@ static void batch_on_event(evl_poll_t *poll, int status, int events) {
         CHECK_EQ(evl_poll_stop(&batch->watch[other].poll), 0);
     else
         evl_close((evl_handle_t *)&batch->watch[other].poll, NULL);
-    int number = batch->fds[other][0];
+    evl_os_sock_t number = batch->fds[other][0];
     os_close(number);
     net_raw_pair_at(batch->next, number);
-    batch->fds[other][0] = -1;
+    batch->fds[other][0] = OS_NO_SOCK;
     watch_open(&batch->fresh, batch->net, number, EVL_READABLE);
     CHECK_EQ(evl_poll_stop(poll), 0);
 }
@@ -815,7 +803,7 @@ TEST(poll_reused_descriptor_in_a_batch) {
         net_raw_write(batch.next[1], "x", 1);
         NET_UNTIL(&net.loop, batch.fresh.calls == 1);
         for (int i = 0; i < 2; i++) {
-            if (batch.fds[i][0] >= 0)
+            if (batch.fds[i][0] != OS_NO_SOCK)
                 os_close(batch.fds[i][0]);
             os_close(batch.fds[i][1]);
         }
@@ -825,6 +813,8 @@ TEST(poll_reused_descriptor_in_a_batch) {
 }
 
 /* ---- Fork ------------------------------------------------------------------------------------ */
+
+#if !defined(_WIN32) /* which has no fork */
 
 /* The child's loop watches on its own; what it does is not seen by the parent's. */
 TEST(poll_fork) {

@@ -1850,8 +1850,6 @@ TEST(stream_close_frees_the_descriptor) {
     net_close(&net);
 }
 
-#if !defined(_WIN32) /* which does not reuse numbers at once, and has no dup */
-
 /* In one batch of events the first callback closes the second connection and makes a new one, which
  * gets the number of its descriptor: what is left in the batch is not the new one's. */
 typedef struct {
@@ -1869,7 +1867,7 @@ static void reuse_on_read(evl_stream_t *stream, ssize_t nread, const evl_buf_t *
     (void)buf;
     if (nread == 0)
         return;
-    CHECK_EQ(reuse->fresh_peer, -1);
+    CHECK(reuse->fresh_peer == OS_NO_SOCK);
     CHECK_EQ(nread, 10);
     evl_close((evl_handle_t *)&reuse->tcp[other], NULL);
     net_raw_pair_at(fds, reuse->old_fd[other]);
@@ -1886,7 +1884,7 @@ TEST(stream_reused_descriptor_in_a_batch) {
     evl_os_sock_t peers[2];
     net_open(&net);
     memset(&reuse, 0, sizeof(reuse));
-    reuse.fresh_peer = -1;
+    reuse.fresh_peer = OS_NO_SOCK;
     for (int i = 0; i < 2; i++) {
         peers[i] = net_half(&net, &reuse.tcp[i]);
         reuse.tcp[i].data = &reuse;
@@ -1898,7 +1896,7 @@ TEST(stream_reused_descriptor_in_a_batch) {
     net_raw_write(peers[1], net_bytes(0), 10);
     net_raw_await(reuse.old_fd[0]);
     net_raw_await(reuse.old_fd[1]);
-    NET_UNTIL(&net.loop, reuse.fresh_peer != -1);
+    NET_UNTIL(&net.loop, reuse.fresh_peer != OS_NO_SOCK);
     CHECK_LE(net_run_ms(&net.loop, 10), 8);
     CHECK_EQ(reuse.fresh_sink.reads + reuse.fresh_sink.ends, 0);
     net_raw_write(reuse.fresh_peer, net_bytes(0), 33);
@@ -1923,7 +1921,7 @@ TEST(stream_close_with_a_duplicate_alive) {
     CHECK_EQ(evl_read_start(net_stream(&tcp), NULL, net_on_read), 0);
     net_raw_write(peer, net_bytes(0), 100);
     NET_UNTIL(&net.loop, sink.bytes == 100);
-    evl_os_sock_t twin = dup(fd);
+    evl_os_sock_t twin = os_dup(fd);
     evl_close(net_handle(&tcp), NULL);
     evl_run(&net.loop, EVL_RUN_NOWAIT);
     evl_os_sock_t fds[2];
@@ -1970,13 +1968,13 @@ TEST(stream_close_accepted_with_a_duplicate_alive) {
     CHECK_EQ(evl_read_start(net_stream(&guest), NULL, net_on_read), 0);
     net_raw_write(peer, net_bytes(0), 100);
     NET_UNTIL(&net.loop, sink.bytes == 100);
-    evl_os_sock_t twin = dup(fd);
+    evl_os_sock_t twin = os_dup(fd);
     evl_close(net_handle(&guest), NULL);
     evl_run(&net.loop, EVL_RUN_NOWAIT);
     net_raw_write(peer, net_bytes(100), 100);
     CHECK_LE(net_run_ms(&net.loop, 20), 8);
     CHECK_EQ(sink.bytes, 100);
-    CHECK_EQ(dup2(twin, fd), fd);
+    os_dup_at(twin, fd);
     os_close(twin);
     CHECK_EQ(evl_tcp_init(&net.loop, &fresh), 0);
     CHECK_EQ(evl_tcp_open(&fresh, fd), 0);
@@ -1988,8 +1986,6 @@ TEST(stream_close_accepted_with_a_duplicate_alive) {
     os_close(peer);
     net_close(&net);
 }
-
-#endif /* !_WIN32 */
 
 /* ---- Faults ---------------------------------------------------------------------------------- */
 
