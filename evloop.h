@@ -1418,30 +1418,6 @@ EVLOOP_API int evl_poll_start(evl_poll_t *poll, int events, evl_poll_cb cb);
 /* Stops watching. The descriptor may be closed right after. */
 EVLOOP_API int evl_poll_stop(evl_poll_t *poll);
 
-#if EVLI_HAVE_STREAMS
-
-/* Room for a handle, or a request, of whichever type. */
-union evl_any_handle {
-    evl_handle_t handle;
-    evl_async_t async;
-    evl_check_t check;
-    evl_idle_t idle;
-    evl_poll_t poll;
-    evl_prepare_t prepare;
-    evl_stream_t stream;
-    evl_tcp_t tcp;
-    evl_timer_t timer;
-};
-union evl_any_req {
-    evl_req_t req;
-    evl_connect_t connect;
-    evl_pump_t pump;
-    evl_shutdown_t shutdown;
-    evl_write_t write;
-};
-
-#endif /* EVLI_HAVE_STREAMS */
-
 /* ==== [SECTION] Addresses ==== */
 
 /* Numeric addresses to sockaddr and back, no lookup. An IPv6 address may carry a %scope, which
@@ -1699,6 +1675,32 @@ struct evl_random_s {
  * than 2 GiB), those of evl_queue_work, what the system reports. */
 EVLOOP_API int evl_random(evl_loop_t *loop, evl_random_t *req, void *buf, size_t buflen,
                           unsigned flags, evl_random_cb cb);
+
+#if EVLI_HAVE_STREAMS
+
+/* Room for a handle, or a request, of whichever type. */
+union evl_any_handle {
+    evl_handle_t handle;
+    evl_async_t async;
+    evl_check_t check;
+    evl_idle_t idle;
+    evl_poll_t poll;
+    evl_prepare_t prepare;
+    evl_stream_t stream;
+    evl_tcp_t tcp;
+    evl_timer_t timer;
+};
+union evl_any_req {
+    evl_req_t req;
+    evl_connect_t connect;
+    evl_pump_t pump;
+    evl_random_t random;
+    evl_shutdown_t shutdown;
+    evl_work_t work;
+    evl_write_t write;
+};
+
+#endif /* EVLI_HAVE_STREAMS */
 
 #ifdef __cplusplus
 } /* extern "C" */
@@ -9205,9 +9207,17 @@ static uint32_t evli_default_pool_ready; /* atomic */
 static int evli_default_pool_error;
 static evl_once_t evli_default_pool_once = EVL_ONCE_INIT;
 
+/* Under libuv's names its variable counts, too. */
+#if defined(EVLOOP_UV_NAMES)
+#define EVLI_POOL_SIZE_TOO "UV_THREADPOOL_SIZE"
+#else
+#define EVLI_POOL_SIZE_TOO ""
+#endif
+
 /* The threads of the default pool: what the environment says, within bounds. */
 static unsigned evli_default_pool_threads(void) {
-    const char *text = getenv("EVLOOP_THREADPOOL_SIZE");
+    const char *own = getenv("EVLOOP_THREADPOOL_SIZE");
+    const char *text = own != NULL ? own : getenv(EVLI_POOL_SIZE_TOO);
     long threads = text != NULL && text[0] != '\0' ? strtol(text, NULL, 10) : EVLI_POOL_THREADS;
     return threads < 1                       ? 1
            : threads > EVLI_POOL_MAX_THREADS ? EVLI_POOL_MAX_THREADS
@@ -9741,6 +9751,8 @@ static const evli_handle_type_t *evli_handle_type_of(evl_handle_type type) {
 #define uv_timer_t          evl_timer_t
 #define uv_timespec64_t     evl_timespec64_t
 #define uv_write_t          evl_write_t
+#define uv_work_t           evl_work_t
+#define uv_random_t         evl_random_t
 #define uv_file             evl_file
 #define uv_handle_type      evl_handle_type
 #define uv_req_type         evl_req_type
@@ -9753,6 +9765,7 @@ static const evli_handle_type_t *evli_handle_type_of(evl_handle_type type) {
 #define uv_calloc_func      evl_calloc_func
 #define uv_free_func        evl_free_func
 #define uv_alloc_cb         evl_alloc_cb
+#define uv_after_work_cb    evl_after_work_cb
 #define uv_async_cb         evl_async_cb
 #define uv_check_cb         evl_check_cb
 #define uv_close_cb         evl_close_cb
@@ -9764,7 +9777,9 @@ static const evli_handle_type_t *evli_handle_type_of(evl_handle_type type) {
 #define uv_read_cb          evl_read_cb
 #define uv_shutdown_cb      evl_shutdown_cb
 #define uv_timer_cb         evl_timer_cb
+#define uv_random_cb        evl_random_cb
 #define uv_walk_cb          evl_walk_cb
+#define uv_work_cb          evl_work_cb
 #define uv_write_cb         evl_write_cb
 #define uv_async_s          evl_async_s
 #define uv_check_s          evl_check_s
@@ -9876,6 +9891,9 @@ static const evli_handle_type_t *evli_handle_type_of(evl_handle_type type) {
 #define uv_read_stop                   evl_read_stop
 #define uv_recv_buffer_size            evl_recv_buffer_size
 #define uv_ref                         evl_ref
+#define uv_cancel                      evl_cancel
+#define uv_queue_work                  evl_queue_work
+#define uv_random                      evl_random
 #define uv_replace_allocator           evl_replace_allocator
 #define uv_req_get_data                evl_req_get_data
 #define uv_req_get_type                evl_req_get_type
