@@ -160,7 +160,7 @@
    Platforms. Linux: epoll (default) and poll. macOS and the BSDs: kqueue (default) and poll. Windows,
    8.1 and later: I/O completion ports. Other POSIX systems: poll. The environment variable
    EVLOOP_BACKEND (`epoll`, `kqueue`, `iocp`, `poll`) picks one when a loop is initialised.
-   C99 or later, C++11 or later; gcc, clang, MSVC, tcc (x86), or your own atomics.
+   C99 or later, C++11 or later; gcc, clang, MSVC 2015 or later, tcc (x86), or your own atomics.
 
    What differs, because the system does:
      - Sleeps are as fine as the kernel's timers with epoll on Linux 5.11 and later, with kqueue, and
@@ -1763,7 +1763,7 @@ union evl_any_req {
 #include <stdarg.h>
 #include <stdlib.h>
 #include <string.h>
-#if defined(_MSC_VER) && defined(_WINSOCKAPI_) && !defined(_WINSOCK2API_)
+#if defined(_MSC_VER) && defined(SOCKET_ERROR) && !defined(_WINSOCK2API_)
 #error                                                                                             \
     "evloop.h: windows.h came first and brought the old Winsock: include evloop.h first, or define WIN32_LEAN_AND_MEAN"
 #endif
@@ -3328,7 +3328,7 @@ EVLI_SPARE int64_t evli_sys_recv(evl_os_sock_t sock, char *base, size_t len) {
 EVLI_SPARE int64_t evli_sys_send(evl_os_sock_t sock, const evl_buf_t *bufs, size_t nbufs,
                                  int blocking) {
     WSAPOLLFD room;
-    DWORD sent;
+    DWORD sent = 0;
     for (;;) {
         size_t most = EVLOOP_SHORT("send", bufs[0].len);
         int fault = EVLOOP_FAULT("send"), r;
@@ -8117,11 +8117,12 @@ static int evli_accept_is_out(int err) {
 }
 
 /* What accept reports of a connection that has failed already, not of the listener: accept(2) says
- * to treat these like EAGAIN and go on. */
+ * to treat these like EAGAIN and go on; Windows has another one for it. */
 static int evli_accept_is_gone(int err) {
-    return err == EVL_ECONNABORTED || err == EVL_EPROTO || err == EVL_ENETDOWN ||
-           err == EVL_ENOPROTOOPT || err == EVL_EHOSTDOWN || err == EVL_ENONET ||
-           err == EVL_EHOSTUNREACH || err == EVL_ENETUNREACH || err == EVL_EPERM;
+    return err == EVL_ECONNABORTED || err == EVL_ECONNRESET || err == EVL_EPROTO ||
+           err == EVL_ENETDOWN || err == EVL_ENOPROTOOPT || err == EVL_EHOSTDOWN ||
+           err == EVL_ENONET || err == EVL_EHOSTUNREACH || err == EVL_ENETUNREACH ||
+           err == EVL_EPERM;
 }
 
 static void evli_listener_run(evl_loop_t *loop, evli_io_t *io) {

@@ -884,6 +884,32 @@ TEST(poll_start_without_memory) {
     net_close(&net);
 }
 
+#if !defined(_WIN32)
+
+/* FreeBSD's kqueue refuses to watch a pipe for room that nobody reads: whoever waits is to try. */
+TEST(poll_start_refused_for_a_broken_pipe) {
+    net_t net;
+    watch_t watch;
+    evl_file fds[2];
+    if (strcmp(os_calls()->backend, "kqueue") != 0)
+        SKIP("only kqueue refuses that");
+    net_open(&net);
+    CHECK_EQ(evl_pipe(fds, 0, 0), 0);
+    watch_init(&watch, &net, fds[1]);
+    test_fault_set(os_calls()->watch, 1, 1, EPIPE);
+    watch_start(&watch, EVL_WRITABLE);
+    CHECK_EQ(test_fault_hits(os_calls()->watch), 1);
+    NET_UNTIL(&net.loop, watch.calls == 1);
+    CHECK_EQ(watch.status, 0);
+    CHECK_EQ(watch.events, EVL_WRITABLE);
+    CHECK_EQ(evl_poll_stop(&watch.poll), 0);
+    os_close(fds[0]);
+    os_close(fds[1]);
+    net_close(&net);
+}
+
+#endif /* !_WIN32 */
+
 /* A wait that is interrupted loses nothing. */
 TEST(poll_interrupted_waits) {
     net_t net;
