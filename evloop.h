@@ -53,6 +53,7 @@
        - [SECTION] Threads
        - [SECTION] Histograms
        - [SECTION] Worker pool
+       - [SECTION] Name lookup
      Implementation
        - [SECTION] Platform
        - [SECTION] Memory
@@ -83,6 +84,7 @@
        - [SECTION] Task functions
        - [SECTION] Watcher functions
        - [SECTION] Async and posts
+       - [SECTION] Address functions
        - [SECTION] Stream reading
        - [SECTION] Stream writing
        - [SECTION] Stream listening
@@ -94,7 +96,8 @@
        - [SECTION] Worker threads
        - [SECTION] Pool functions
        - [SECTION] Work functions
-       - [SECTION] Address functions
+       - [SECTION] Host names
+       - [SECTION] Name lookup functions
        - [SECTION] Dispatch tables
      Appendix
        - [SECTION] libuv names
@@ -312,6 +315,8 @@ typedef struct evl_connect_s evl_connect_t;
 typedef struct evl_pump_s evl_pump_t;
 typedef struct evl_work_s evl_work_t;
 typedef struct evl_random_s evl_random_t;
+typedef struct evl_getaddrinfo_s evl_getaddrinfo_t;
+typedef struct evl_getnameinfo_s evl_getnameinfo_t;
 typedef struct evl_pool_s evl_pool_t;
 
 /* Versions as numbers and text, of the libuv interface that is followed. Thread: any. */
@@ -1676,6 +1681,64 @@ struct evl_random_s {
 EVLOOP_API int evl_random(evl_loop_t *loop, evl_random_t *req, void *buf, size_t buflen,
                           unsigned flags, evl_random_cb cb);
 
+/* ==== [SECTION] Name lookup ==== */
+
+struct addrinfo;
+typedef void (*evl_getaddrinfo_cb)(evl_getaddrinfo_t *req, int status, struct addrinfo *res);
+typedef void (*evl_getnameinfo_cb)(evl_getnameinfo_t *req, int status, const char *hostname,
+                                   const char *service);
+
+struct evl_getaddrinfo_s {
+    EVLI_REQ_FIELDS
+    evl_loop_t *loop;          /* read-only */
+    struct addrinfo *addrinfo; /* read-only: the result, the caller's to free */
+    struct {
+        evli_job_t job;
+        evl_getaddrinfo_cb cb;
+        char *host, *service;   /* copies, in one block that starts with the hints */
+        struct addrinfo *hints; /* NULL: none */
+        void *block;
+        int result;
+    } priv;
+} EVLI_MAY_ALIAS;
+
+struct evl_getnameinfo_s {
+    EVLI_REQ_FIELDS
+    evl_loop_t *loop; /* read-only */
+    char host[1025];  /* read-only: the results, "" unless the status is 0 */
+    char service[32];
+    struct {
+        evli_job_t job;
+        evl_getnameinfo_cb cb;
+        uint64_t addr[16]; /* a copy of the address */
+        int flags;
+        int result;
+    } priv;
+} EVLI_MAY_ALIAS;
+
+#if !defined(EVLOOP_NO_DNS)
+
+/* Looks up a host name, a service, or both, as getaddrinfo does. Names that are not ASCII are UTF-8,
+ * and looked up in their IDNA form. `hints` and one of the two may be NULL. With `cb` NULL it waits
+ * for the result, which is then in req->addrinfo; loop may be NULL then, and any thread may call.
+ * Lifetime: the arguments need not outlive the call; the result is freed by evl_freeaddrinfo.
+ * Errors: EVL_EINVAL (both names are NULL, or one is no UTF-8), EVL_ENAMETOOLONG (a label over 63
+ * bytes, a name over 253), EVL_ENOMEM, those of evl_queue_work; as status an EVL_EAI_… code,
+ * EVL_EAI_CANCELED after evl_cancel. */
+EVLOOP_API int evl_getaddrinfo(evl_loop_t *loop, evl_getaddrinfo_t *req, evl_getaddrinfo_cb cb,
+                               const char *node, const char *service, const struct addrinfo *hints);
+
+/* Frees a result; NULL is fine. Thread: any. */
+EVLOOP_API void evl_freeaddrinfo(struct addrinfo *ai);
+
+/* Looks up the names of an address, as getnameinfo does with those flags (NI_…). With `cb` NULL it
+ * waits for the result, which is then in req->host and req->service.
+ * Errors: EVL_EINVAL (neither IPv4 nor IPv6), those of evl_queue_work; as status an EVL_EAI_… code. */
+EVLOOP_API int evl_getnameinfo(evl_loop_t *loop, evl_getnameinfo_t *req, evl_getnameinfo_cb cb,
+                               const struct sockaddr *addr, int flags);
+
+#endif /* !EVLOOP_NO_DNS */
+
 #if EVLI_HAVE_STREAMS
 
 /* Room for a handle, or a request, of whichever type. */
@@ -1693,6 +1756,8 @@ union evl_any_handle {
 union evl_any_req {
     evl_req_t req;
     evl_connect_t connect;
+    evl_getaddrinfo_t getaddrinfo;
+    evl_getnameinfo_t getnameinfo;
     evl_pump_t pump;
     evl_random_t random;
     evl_shutdown_t shutdown;
@@ -1787,6 +1852,7 @@ union evl_any_req {
 #include <arpa/inet.h>
 #include <fcntl.h>
 #include <ifaddrs.h>
+#include <netdb.h>
 #include <net/if.h>
 #include <netinet/tcp.h>
 #include <poll.h>
@@ -3085,6 +3151,74 @@ EVLI_SPARE int evli_sys_reuseport(evl_os_sock_t fd) {
 
 #endif
 
+#if !defined(EVLOOP_NO_DNS)
+
+static const struct {
+    int system;
+    int code;
+} evli_eai_errors[] = {
+#if defined(EAI_ADDRFAMILY)
+    {EAI_ADDRFAMILY, EVL_EAI_ADDRFAMILY},
+#endif
+    {EAI_AGAIN, EVL_EAI_AGAIN},
+    {EAI_BADFLAGS, EVL_EAI_BADFLAGS},
+#if defined(EAI_BADHINTS)
+    {EAI_BADHINTS, EVL_EAI_BADHINTS},
+#endif
+#if defined(EAI_CANCELED)
+    {EAI_CANCELED, EVL_EAI_CANCELED},
+#endif
+    {EAI_FAIL, EVL_EAI_FAIL},
+    {EAI_FAMILY, EVL_EAI_FAMILY},
+    {EAI_MEMORY, EVL_EAI_MEMORY},
+    {EAI_NONAME, EVL_EAI_NONAME},
+#if defined(EAI_NODATA)
+    {EAI_NODATA, EVL_EAI_NODATA},
+#endif
+#if defined(EAI_OVERFLOW)
+    {EAI_OVERFLOW, EVL_EAI_OVERFLOW},
+#endif
+#if defined(EAI_PROTOCOL)
+    {EAI_PROTOCOL, EVL_EAI_PROTOCOL},
+#endif
+    {EAI_SERVICE, EVL_EAI_SERVICE},
+    {EAI_SOCKTYPE, EVL_EAI_SOCKTYPE},
+};
+
+/* The code for what the resolver reports; errno counts where it says so. */
+static int evli_eai_error(int error) {
+    size_t i;
+    if (error == 0)
+        return 0;
+    if (error == EAI_SYSTEM)
+        return -errno;
+    for (i = 0; i < EVLI_COUNT(evli_eai_errors); i++)
+        if (evli_eai_errors[i].system == error)
+            return evli_eai_errors[i].code;
+    return EVL_UNKNOWN;
+}
+
+static int evli_sys_getaddrinfo(const char *host, const char *service, const struct addrinfo *hints,
+                                struct addrinfo **result) {
+    int fault = EVLOOP_FAULT("getaddrinfo");
+    return evli_eai_error(fault ? fault : getaddrinfo(host, service, hints, result));
+}
+
+static void evli_sys_freeaddrinfo(struct addrinfo *result) {
+    if (result != NULL)
+        freeaddrinfo(result);
+}
+
+static int evli_sys_getnameinfo(const struct sockaddr *addr, char host[1025], char service[32],
+                                int flags) {
+    socklen_t len = addr->sa_family == AF_INET ? (socklen_t)sizeof(struct sockaddr_in)
+                                               : (socklen_t)sizeof(struct sockaddr_in6);
+    int fault = EVLOOP_FAULT("getnameinfo");
+    return evli_eai_error(fault ? fault : getnameinfo(addr, len, host, 1025, service, 32, flags));
+}
+
+#endif /* !EVLOOP_NO_DNS */
+
 EVLI_SPARE uint32_t evli_sys_link_local_scope(void) {
     struct ifaddrs *all, *one;
     uint32_t scope = 0;
@@ -3492,6 +3626,126 @@ EVLI_SPARE int evli_sys_block_signal(int signum) {
     (void)signum;
     return EVL_ENOSYS; /* Windows has no signals to block */
 }
+
+#if !defined(EVLOOP_NO_DNS)
+
+static const struct {
+    int system;
+    int code;
+} evli_eai_errors[] = {
+    {WSATRY_AGAIN, EVL_EAI_AGAIN},
+    {WSAEINVAL, EVL_EAI_BADFLAGS},
+    {WSANO_RECOVERY, EVL_EAI_FAIL},
+    {WSAEAFNOSUPPORT, EVL_EAI_FAMILY},
+    {WSA_NOT_ENOUGH_MEMORY, EVL_EAI_MEMORY},
+    {WSAHOST_NOT_FOUND, EVL_EAI_NONAME},
+    {WSANO_DATA, EVL_EAI_NODATA},
+    {WSATYPE_NOT_FOUND, EVL_EAI_SERVICE},
+    {WSAESOCKTNOSUPPORT, EVL_EAI_SOCKTYPE},
+};
+
+static int evli_eai_error(int error) {
+    size_t i;
+    for (i = 0; i < EVLI_COUNT(evli_eai_errors); i++)
+        if (evli_eai_errors[i].system == error)
+            return evli_eai_errors[i].code;
+    return evl_translate_sys_error(error);
+}
+
+/* The bytes that an entry takes in the block that is made of a result. */
+static size_t evli_addrinfo_size(const ADDRINFOW *entry) {
+    size_t size = sizeof(struct addrinfo) + (entry->ai_addrlen + 7) / 8 * 8;
+    if (entry->ai_canonname != NULL)
+        size +=
+            (size_t)WideCharToMultiByte(CP_UTF8, 0, entry->ai_canonname, -1, NULL, 0, NULL, NULL);
+    return (size + 7) / 8 * 8;
+}
+
+static void evli_addrinfo_copy(const ADDRINFOW *entry, char *block) {
+    struct addrinfo *copy = (struct addrinfo *)(void *)block;
+    char *name = block + sizeof(*copy) + (entry->ai_addrlen + 7) / 8 * 8;
+    memset(copy, 0, sizeof(*copy));
+    copy->ai_flags = entry->ai_flags;
+    copy->ai_family = entry->ai_family;
+    copy->ai_socktype = entry->ai_socktype;
+    copy->ai_protocol = entry->ai_protocol;
+    copy->ai_addrlen = entry->ai_addrlen;
+    copy->ai_addr = (struct sockaddr *)(void *)(copy + 1);
+    memcpy(copy->ai_addr, entry->ai_addr, entry->ai_addrlen);
+    if (entry->ai_canonname != NULL) {
+        WideCharToMultiByte(CP_UTF8, 0, entry->ai_canonname, -1, name, INT_MAX, NULL, NULL);
+        copy->ai_canonname = name;
+    }
+    if (entry->ai_next != NULL)
+        copy->ai_next = (struct addrinfo *)(void *)(block + evli_addrinfo_size(entry));
+}
+
+/* Makes one block of a result, with narrow names. NULL: no memory. */
+static struct addrinfo *evli_addrinfo_narrow(const ADDRINFOW *list) {
+    const ADDRINFOW *entry;
+    size_t size = 0;
+    char *block, *at;
+    for (entry = list; entry != NULL; entry = entry->ai_next)
+        size += evli_addrinfo_size(entry);
+    at = block = (char *)evli_malloc(size);
+    for (entry = list; block != NULL && entry != NULL; entry = entry->ai_next) {
+        evli_addrinfo_copy(entry, at);
+        at += evli_addrinfo_size(entry);
+    }
+    return (struct addrinfo *)(void *)block;
+}
+
+static int evli_sys_getaddrinfo(const char *host, const char *service, const struct addrinfo *hints,
+                                struct addrinfo **result) {
+    WCHAR wide_host[256], wide_service[64];
+    ADDRINFOW wide_hints, *list = NULL;
+    int error = EVLOOP_FAULT("getaddrinfo"), err = evli_wsa_init();
+    if (err != 0)
+        return err;
+    memset(&wide_hints, 0, sizeof(wide_hints));
+    if (hints != NULL) {
+        wide_hints.ai_flags = hints->ai_flags;
+        wide_hints.ai_family = hints->ai_family;
+        wide_hints.ai_socktype = hints->ai_socktype;
+        wide_hints.ai_protocol = hints->ai_protocol;
+    }
+    if (host != NULL && MultiByteToWideChar(CP_UTF8, 0, host, -1, wide_host, 256) == 0)
+        return EVL_ENAMETOOLONG;
+    if (service != NULL && MultiByteToWideChar(CP_UTF8, 0, service, -1, wide_service, 64) == 0)
+        return EVL_EAI_SERVICE;
+    if (error == 0)
+        error = GetAddrInfoW(host != NULL ? wide_host : NULL, service != NULL ? wide_service : NULL,
+                             hints != NULL ? &wide_hints : NULL, &list);
+    if (error != 0)
+        return evli_eai_error(error);
+    *result = evli_addrinfo_narrow(list);
+    FreeAddrInfoW(list);
+    return *result != NULL ? 0 : (int)EVL_EAI_MEMORY;
+}
+
+static void evli_sys_freeaddrinfo(struct addrinfo *result) {
+    evli_free(result);
+}
+
+static int evli_sys_getnameinfo(const struct sockaddr *addr, char host[1025], char service[32],
+                                int flags) {
+    socklen_t len = addr->sa_family == AF_INET ? (socklen_t)sizeof(struct sockaddr_in)
+                                               : (socklen_t)sizeof(struct sockaddr_in6);
+    WCHAR wide_host[1025], wide_service[32];
+    int error = EVLOOP_FAULT("getnameinfo"), err = evli_wsa_init();
+    if (err != 0)
+        return err;
+    if (error == 0 && GetNameInfoW(addr, len, wide_host, 1025, wide_service, 32, flags) != 0)
+        error = WSAGetLastError();
+    if (error != 0)
+        return evli_eai_error(error);
+    if (WideCharToMultiByte(CP_UTF8, 0, wide_host, -1, host, 1025, NULL, NULL) == 0 ||
+        WideCharToMultiByte(CP_UTF8, 0, wide_service, -1, service, 32, NULL, NULL) == 0)
+        return EVL_EAI_OVERFLOW;
+    return 0;
+}
+
+#endif /* !EVLOOP_NO_DNS */
 
 typedef LONG(WINAPI *evli_gen_random_fn)(void *, PUCHAR, ULONG, ULONG);
 
@@ -6259,7 +6513,14 @@ static int evli_run_posts(evl_loop_t *loop) {
     return 1;
 }
 
-enum { EVLI_JOB_WORK, EVLI_JOB_RANDOM, EVLI_JOB_KINDS, EVLI_JOB_BACK = 0x100 };
+enum {
+    EVLI_JOB_WORK,
+    EVLI_JOB_RANDOM,
+    EVLI_JOB_GETADDRINFO,
+    EVLI_JOB_GETNAMEINFO,
+    EVLI_JOB_KINDS,
+    EVLI_JOB_BACK = 0x100
+};
 
 /* What is done for a request on a thread, and how its callback is made: see the last section. */
 typedef struct {
@@ -6999,11 +7260,16 @@ static const struct {
     evl_req_type type;
     size_t size;
 } evli_req_sizes[] = {
-    {EVL_REQ, sizeof(evl_req_t)},           {EVL_WORK, sizeof(evl_work_t)},
+    {EVL_REQ, sizeof(evl_req_t)},
+    {EVL_WORK, sizeof(evl_work_t)},
     {EVL_RANDOM, sizeof(evl_random_t)},
+    {EVL_GETADDRINFO, sizeof(evl_getaddrinfo_t)},
+    {EVL_GETNAMEINFO, sizeof(evl_getnameinfo_t)},
 #if EVLI_HAVE_STREAMS
-    {EVL_CONNECT, sizeof(evl_connect_t)},   {EVL_WRITE, sizeof(evl_write_t)},
-    {EVL_SHUTDOWN, sizeof(evl_shutdown_t)}, {EVL_PUMP, sizeof(evl_pump_t)},
+    {EVL_CONNECT, sizeof(evl_connect_t)},
+    {EVL_WRITE, sizeof(evl_write_t)},
+    {EVL_SHUTDOWN, sizeof(evl_shutdown_t)},
+    {EVL_PUMP, sizeof(evl_pump_t)},
 #endif
 };
 
@@ -7498,6 +7764,188 @@ EVLOOP_API int evl_post_stop(evl_loop_t *loop) {
         loop->priv.backend->wake(loop);
     evli_fetch_add(&loop->priv.senders, (uint32_t)-1);
     return 0;
+}
+
+/* ==== [SECTION] Address functions ==== */
+
+/* The length of an address, or 0 if it is neither IPv4 nor IPv6. */
+EVLI_SPARE socklen_t evli_sockaddr_len(const struct sockaddr *addr) {
+    if (addr == NULL)
+        return 0;
+    if (addr->sa_family == AF_INET)
+        return sizeof(struct sockaddr_in);
+    return addr->sa_family == AF_INET6 ? (socklen_t)sizeof(struct sockaddr_in6) : 0;
+}
+
+/* Four decimal numbers without leading zeros, ending at the text's end or a scope's '%'. Own parsers
+ * and writers: the systems' differ in what they take and in how they write the same address. */
+static int evli_parse_ip4(const char *src, uint8_t dst[4]) {
+    int i;
+    for (i = 0; i < 4; i++) {
+        const char *start = src;
+        unsigned value = 0;
+        for (; *src >= '0' && *src <= '9'; src++) {
+            value = value * 10 + (unsigned)(*src - '0');
+            if (value > 255 || (src > start && *start == '0'))
+                return EVL_EINVAL;
+        }
+        if (src == start || (i < 3 && *src++ != '.'))
+            return EVL_EINVAL;
+        dst[i] = (uint8_t)value;
+    }
+    return *src == '\0' || *src == '%' ? 0 : (int)EVL_EINVAL;
+}
+
+static int evli_hex_digit(char c) {
+    if (c >= '0' && c <= '9')
+        return c - '0';
+    if (c >= 'a' && c <= 'f')
+        return c - 'a' + 10;
+    return c >= 'A' && c <= 'F' ? c - 'A' + 10 : -1;
+}
+
+/* Groups of hexadecimal digits between colons, one run of zeros left out as "::", the last two groups
+ * perhaps as an IPv4 address. */
+static int evli_parse_ip6(const char *src, uint8_t dst[16]) {
+    uint8_t bytes[16];
+    int n = 0, gap = -1;
+    if (src[0] == ':' && *++src != ':')
+        return EVL_EINVAL;
+    while (*src != '\0' && *src != '%') {
+        const char *start = src;
+        unsigned value = 0;
+        if (*src == ':') { /* the second of two */
+            if (gap >= 0)
+                return EVL_EINVAL;
+            gap = n;
+            src++;
+            continue;
+        }
+        for (; evli_hex_digit(*src) >= 0 && src - start < 5; src++)
+            value = value << 4 | (unsigned)evli_hex_digit(*src);
+        if (*src == '.' && n <= 12 && evli_parse_ip4(start, &bytes[n]) == 0) {
+            n += 4;
+            break;
+        }
+        if (src == start || src - start > 4 || n > 14)
+            return EVL_EINVAL;
+        bytes[n++] = (uint8_t)(value >> 8);
+        bytes[n++] = (uint8_t)(value & 0xff);
+        if (*src == ':' && (src[1] == '\0' || src[1] == '%'))
+            return EVL_EINVAL;
+        if (*src == ':')
+            src++;
+        else if (*src != '\0' && *src != '%')
+            return EVL_EINVAL;
+    }
+    if (gap < 0 ? n != 16 : n == 16)
+        return EVL_EINVAL;
+    memset(dst, 0, 16);
+    memcpy(dst, bytes, (size_t)(gap < 0 ? n : gap));
+    if (gap >= 0)
+        memcpy(dst + 16 - (n - gap), bytes + gap, (size_t)(n - gap));
+    return 0;
+}
+
+EVLOOP_API int evl_inet_pton(int af, const char *src, void *dst) {
+    if (src == NULL || dst == NULL)
+        return EVL_EINVAL;
+    if (af == AF_INET)
+        return strchr(src, '%') == NULL ? evli_parse_ip4(src, (uint8_t *)dst) : (int)EVL_EINVAL;
+    return af == AF_INET6 ? evli_parse_ip6(src, (uint8_t *)dst) : (int)EVL_EAFNOSUPPORT;
+}
+
+/* The longest run of zero groups, two at least, the first of equals. Returns its length, or 0. */
+static int evli_longest_zeros(const unsigned groups[8], int *start) {
+    int i, run = 0, best = 0;
+    for (i = 0; i < 8; i++) {
+        run = groups[i] == 0 ? run + 1 : 0;
+        if (run > best) {
+            best = run;
+            *start = i + 1 - run;
+        }
+    }
+    return best < 2 ? 0 : best;
+}
+
+static void evli_write_ip6(const uint8_t src[16], char *text, size_t room) {
+    unsigned groups[8];
+    int i, start = 0, zeros, length = 0;
+    for (i = 0; i < 8; i++)
+        groups[i] = (unsigned)src[2 * i] << 8 | src[2 * i + 1];
+    zeros = evli_longest_zeros(groups, &start);
+    text[0] = '\0';
+    for (i = 0; i < 8; i++) {
+        if (zeros > 0 && i == start) {
+            length += snprintf(text + length, room - (size_t)length, "::");
+            i += zeros - 1;
+            continue;
+        }
+        if (i > 0 && !(zeros > 0 && i == start + zeros))
+            text[length++] = ':';
+        if (i == 6 && start == 0 &&
+            (zeros == 6 || (zeros == 5 && groups[5] == 0xffff))) { /* an IPv4 address inside */
+            snprintf(text + length, room - (size_t)length, "%u.%u.%u.%u", src[12], src[13], src[14],
+                     src[15]);
+            return;
+        }
+        length += snprintf(text + length, room - (size_t)length, "%x", groups[i]);
+    }
+}
+
+EVLOOP_API int evl_inet_ntop(int af, const void *src, char *dst, size_t size) {
+    char text[48];
+    const uint8_t *bytes = (const uint8_t *)src;
+    if (src == NULL || dst == NULL)
+        return EVL_EINVAL;
+    if (af == AF_INET)
+        snprintf(text, sizeof(text), "%u.%u.%u.%u", bytes[0], bytes[1], bytes[2], bytes[3]);
+    else if (af == AF_INET6)
+        evli_write_ip6(bytes, text, sizeof(text));
+    else
+        return EVL_EAFNOSUPPORT;
+    if (strlen(text) >= size)
+        return EVL_ENOSPC;
+    memcpy(dst, text, strlen(text) + 1);
+    return 0;
+}
+
+EVLOOP_API int evl_ip4_addr(const char *ip, int port, struct sockaddr_in *addr) {
+    if (addr == NULL)
+        return EVL_EINVAL;
+    memset(addr, 0, sizeof(*addr));
+    addr->sin_family = AF_INET;
+    addr->sin_port = htons((uint16_t)port);
+    return evl_inet_pton(AF_INET, ip, &addr->sin_addr);
+}
+
+EVLOOP_API int evl_ip6_addr(const char *ip, int port, struct sockaddr_in6 *addr) {
+    const char *scope;
+    if (ip == NULL || addr == NULL)
+        return EVL_EINVAL;
+    memset(addr, 0, sizeof(*addr));
+    addr->sin6_family = AF_INET6;
+    addr->sin6_port = htons((uint16_t)port);
+    scope = strchr(ip, '%');
+    if (scope != NULL)
+        addr->sin6_scope_id = evli_sys_scope_id(scope + 1);
+    return evl_inet_pton(AF_INET6, ip, &addr->sin6_addr);
+}
+
+EVLOOP_API int evl_ip4_name(const struct sockaddr_in *src, char *dst, size_t size) {
+    return evl_inet_ntop(AF_INET, &src->sin_addr, dst, size);
+}
+
+EVLOOP_API int evl_ip6_name(const struct sockaddr_in6 *src, char *dst, size_t size) {
+    return evl_inet_ntop(AF_INET6, &src->sin6_addr, dst, size);
+}
+
+EVLOOP_API int evl_ip_name(const struct sockaddr *src, char *dst, size_t size) {
+    if (src->sa_family == AF_INET)
+        return evl_ip4_name((const struct sockaddr_in *)(const void *)src, dst, size);
+    if (src->sa_family == AF_INET6)
+        return evl_ip6_name((const struct sockaddr_in6 *)(const void *)src, dst, size);
+    return EVL_EAFNOSUPPORT;
 }
 
 /* ==== [SECTION] Stream reading ==== */
@@ -8505,15 +8953,6 @@ static int evli_pump_finish(evl_stream_t *stream) {
 
 #define EVLI_TCP_STREAM(tcp) ((evl_stream_t *)(tcp))
 
-/* The length of an address, or 0 if it is neither IPv4 nor IPv6. */
-static socklen_t evli_sockaddr_len(const struct sockaddr *addr) {
-    if (addr == NULL)
-        return 0;
-    if (addr->sa_family == AF_INET)
-        return sizeof(struct sockaddr_in);
-    return addr->sa_family == AF_INET6 ? (socklen_t)sizeof(struct sockaddr_in6) : 0;
-}
-
 /* Makes the socket if there is none. */
 static int evli_tcp_socket(evl_tcp_t *tcp, int domain, uint32_t flags) {
     evl_os_sock_t fd;
@@ -9397,12 +9836,31 @@ EVLOOP_API int evl_queue_work(evl_loop_t *loop, evl_work_t *req, evl_work_cb wor
     return evli_job_start(loop, &req->priv.job, EVLI_JOB_WORK);
 }
 
+#if !defined(EVLOOP_NO_DNS)
+
+static int evli_cancel_lookup(evl_req_t *req) {
+    if (req->type == EVL_GETADDRINFO)
+        return evli_job_cancel(&((evl_getaddrinfo_t *)req)->priv.job);
+    if (req->type == EVL_GETNAMEINFO)
+        return evli_job_cancel(&((evl_getnameinfo_t *)req)->priv.job);
+    return EVL_EINVAL;
+}
+
+#else
+
+static int evli_cancel_lookup(evl_req_t *req) {
+    (void)req;
+    return EVL_EINVAL;
+}
+
+#endif
+
 EVLOOP_API int evl_cancel(evl_req_t *req) {
     if (req->type == EVL_WORK)
         return evli_job_cancel(&((evl_work_t *)req)->priv.job);
     if (req->type == EVL_RANDOM)
         return evli_job_cancel(&((evl_random_t *)req)->priv.job);
-    return EVL_EINVAL;
+    return evli_cancel_lookup(req);
 }
 
 static void evli_random_run(evli_job_t *job) {
@@ -9436,178 +9894,281 @@ EVLOOP_API int evl_random(evl_loop_t *loop, evl_random_t *req, void *buf, size_t
     return evli_job_start(loop, &req->priv.job, EVLI_JOB_RANDOM);
 }
 
-/* ==== [SECTION] Address functions ==== */
+/* ==== [SECTION] Host names ==== */
 
-/* Four decimal numbers without leading zeros, ending at the text's end or a scope's '%'. Own parsers
- * and writers: the systems' differ in what they take and in how they write the same address. */
-static int evli_parse_ip4(const char *src, uint8_t dst[4]) {
-    int i;
-    for (i = 0; i < 4; i++) {
-        const char *start = src;
-        unsigned value = 0;
-        for (; *src >= '0' && *src <= '9'; src++) {
-            value = value * 10 + (unsigned)(*src - '0');
-            if (value > 255 || (src > start && *start == '0'))
-                return EVL_EINVAL;
-        }
-        if (src == start || (i < 3 && *src++ != '.'))
-            return EVL_EINVAL;
-        dst[i] = (uint8_t)value;
+#if !defined(EVLOOP_NO_DNS)
+
+#define EVLI_LABEL_MAX 63
+#define EVLI_NAME_MAX  253 /* and a dot at the end */
+
+/* Reads a code point of UTF-8. Returns it and moves on, or -1: what is there is none. */
+static int32_t evli_utf8_next(const unsigned char **text) {
+    static const uint32_t least[] = {0, 0x80, 0x800, 0x10000};
+    const unsigned char *p = *text;
+    uint32_t c = *p++;
+    unsigned more = c < 0x80 ? 0 : c >= 0xc2 && c < 0xe0 ? 1 : c >= 0xe0 && c < 0xf0 ? 2 : 3;
+    unsigned i;
+    if (c >= 0x80 && (c < 0xc2 || c > 0xf4))
+        return -1;
+    if (more > 0)
+        c &= 0x3fu >> more;
+    for (i = 0; i < more; i++) {
+        if ((*p & 0xc0) != 0x80)
+            return -1;
+        c = c << 6 | (*p++ & 0x3f);
     }
-    return *src == '\0' || *src == '%' ? 0 : (int)EVL_EINVAL;
+    if (c < least[more] || c > 0x10ffff || (c >= 0xd800 && c < 0xe000))
+        return -1;
+    *text = p;
+    return (int32_t)c;
 }
 
-static int evli_hex_digit(char c) {
-    if (c >= '0' && c <= '9')
-        return c - '0';
-    if (c >= 'a' && c <= 'f')
-        return c - 'a' + 10;
-    return c >= 'A' && c <= 'F' ? c - 'A' + 10 : -1;
+static char evli_punycode_digit(uint32_t d) {
+    return (char)(d < 26 ? 'a' + d : '0' + (d - 26));
 }
 
-/* Groups of hexadecimal digits between colons, one run of zeros left out as "::", the last two groups
- * perhaps as an IPv4 address. */
-static int evli_parse_ip6(const char *src, uint8_t dst[16]) {
-    uint8_t bytes[16];
-    int n = 0, gap = -1;
-    if (src[0] == ':' && *++src != ':')
-        return EVL_EINVAL;
-    while (*src != '\0' && *src != '%') {
-        const char *start = src;
-        unsigned value = 0;
-        if (*src == ':') { /* the second of two */
-            if (gap >= 0)
-                return EVL_EINVAL;
-            gap = n;
-            src++;
-            continue;
+/* RFC 3492, 6.1: how far the next deltas are likely to reach. */
+static uint32_t evli_punycode_adapt(uint32_t delta, uint32_t count, int first) {
+    uint32_t k = 0;
+    delta = first ? delta / 700 : delta / 2;
+    delta += delta / count;
+    for (; delta > 35 * 26 / 2; k += 36)
+        delta /= 35;
+    return k + 36 * delta / (delta + 38);
+}
+
+/* Writes a delta as a number of variable length. */
+static size_t evli_punycode_number(char *out, size_t room, uint32_t delta, uint32_t bias) {
+    size_t n = 0;
+    uint32_t k;
+    for (k = 36; n < room; k += 36) {
+        uint32_t t = k <= bias ? 1 : k >= bias + 26 ? 26 : k - bias;
+        if (delta < t) {
+            out[n++] = evli_punycode_digit(delta);
+            return n;
         }
-        for (; evli_hex_digit(*src) >= 0 && src - start < 5; src++)
-            value = value << 4 | (unsigned)evli_hex_digit(*src);
-        if (*src == '.' && n <= 12 && evli_parse_ip4(start, &bytes[n]) == 0) {
-            n += 4;
-            break;
-        }
-        if (src == start || src - start > 4 || n > 14)
-            return EVL_EINVAL;
-        bytes[n++] = (uint8_t)(value >> 8);
-        bytes[n++] = (uint8_t)(value & 0xff);
-        if (*src == ':' && (src[1] == '\0' || src[1] == '%'))
-            return EVL_EINVAL;
-        if (*src == ':')
-            src++;
-        else if (*src != '\0' && *src != '%')
-            return EVL_EINVAL;
+        out[n++] = evli_punycode_digit(t + (delta - t) % (36 - t));
+        delta = (delta - t) / (36 - t);
     }
-    if (gap < 0 ? n != 16 : n == 16)
-        return EVL_EINVAL;
-    memset(dst, 0, 16);
-    memcpy(dst, bytes, (size_t)(gap < 0 ? n : gap));
-    if (gap >= 0)
-        memcpy(dst + 16 - (n - gap), bytes + gap, (size_t)(n - gap));
+    return room + 1;
+}
+
+/* RFC 3492, 6.3: a label as the ASCII code points that it has and the places of the others. Returns
+ * the length, or more than `room` when that is too little. */
+static size_t evli_punycode(const int32_t *label, uint32_t count, char *out, size_t room) {
+    uint32_t i, done = 0, basic, delta = 0, bias = 72;
+    int32_t n = 0x80;
+    size_t length = 0;
+    for (i = 0; i < count; i++)
+        if (label[i] < 0x80 && length < room)
+            out[length++] = (char)label[i];
+    done = basic = (uint32_t)length;
+    if (basic > 0 && length < room)
+        out[length++] = '-';
+    while (done < count && length <= room) {
+        int32_t next = 0x110000;
+        for (i = 0; i < count; i++)
+            if (label[i] >= n && label[i] < next)
+                next = label[i];
+        delta += (uint32_t)(next - n) * (done + 1);
+        for (i = 0; i < count && length <= room; i++) {
+            if (label[i] < next)
+                delta++;
+            if (label[i] != next)
+                continue;
+            length += evli_punycode_number(out + length, room - length, delta, bias);
+            done++;
+            bias = evli_punycode_adapt(delta, done, done == basic + 1);
+            delta = 0;
+        }
+        delta++;
+        n = next + 1;
+    }
+    return length;
+}
+
+/* The dots of IDNA: the full stops of Chinese and Japanese text are ones, too. */
+static int evli_is_dot(int32_t c) {
+    return c == '.' || c == 0x3002 || c == 0xff0e || c == 0xff61;
+}
+
+/* Reads a label, up to a dot or the end. */
+static int evli_idna_read(const unsigned char **text, int32_t *label, uint32_t *count,
+                          int *is_ascii) {
+    *count = 0;
+    *is_ascii = 1;
+    while (**text != '\0') {
+        const unsigned char *at = *text;
+        int32_t c = evli_utf8_next(text);
+        if (c < 0)
+            return EVL_EINVAL;
+        if (evli_is_dot(c)) {
+            *text = at;
+            return 0;
+        }
+        if (*count == EVLI_LABEL_MAX)
+            return EVL_ENAMETOOLONG;
+        *is_ascii = *is_ascii && c < 0x80;
+        label[(*count)++] = c;
+    }
     return 0;
 }
 
-EVLOOP_API int evl_inet_pton(int af, const char *src, void *dst) {
-    if (src == NULL || dst == NULL)
-        return EVL_EINVAL;
-    if (af == AF_INET)
-        return strchr(src, '%') == NULL ? evli_parse_ip4(src, (uint8_t *)dst) : (int)EVL_EINVAL;
-    return af == AF_INET6 ? evli_parse_ip6(src, (uint8_t *)dst) : (int)EVL_EAFNOSUPPORT;
-}
-
-/* The longest run of zero groups, two at least, the first of equals. Returns its length, or 0. */
-static int evli_longest_zeros(const unsigned groups[8], int *start) {
-    int i, run = 0, best = 0;
-    for (i = 0; i < 8; i++) {
-        run = groups[i] == 0 ? run + 1 : 0;
-        if (run > best) {
-            best = run;
-            *start = i + 1 - run;
+/* Writes a name in ASCII into room for 256 bytes: labels that are not ASCII as xn-- and their
+ * Punycode. Returns 0 or an error; nothing is ever cut. */
+static int evli_idna(const char *name, char *out) {
+    const unsigned char *text = (const unsigned char *)name;
+    int32_t label[EVLI_LABEL_MAX];
+    size_t length = 0, n;
+    uint32_t i, count;
+    int is_ascii, err;
+    for (;;) {
+        char ascii[EVLI_LABEL_MAX + 1];
+        err = evli_idna_read(&text, label, &count, &is_ascii);
+        if (err != 0)
+            return err;
+        if (is_ascii) {
+            n = count;
+            for (i = 0; i < count; i++)
+                ascii[i] = (char)label[i];
+        } else {
+            memcpy(ascii, "xn--", 4);
+            n = 4 + evli_punycode(label, count, ascii + 4, EVLI_LABEL_MAX - 4);
         }
-    }
-    return best < 2 ? 0 : best;
-}
-
-static void evli_write_ip6(const uint8_t src[16], char *text, size_t room) {
-    unsigned groups[8];
-    int i, start = 0, zeros, length = 0;
-    for (i = 0; i < 8; i++)
-        groups[i] = (unsigned)src[2 * i] << 8 | src[2 * i + 1];
-    zeros = evli_longest_zeros(groups, &start);
-    text[0] = '\0';
-    for (i = 0; i < 8; i++) {
-        if (zeros > 0 && i == start) {
-            length += snprintf(text + length, room - (size_t)length, "::");
-            i += zeros - 1;
-            continue;
-        }
-        if (i > 0 && !(zeros > 0 && i == start + zeros))
-            text[length++] = ':';
-        if (i == 6 && start == 0 &&
-            (zeros == 6 || (zeros == 5 && groups[5] == 0xffff))) { /* an IPv4 address inside */
-            snprintf(text + length, room - (size_t)length, "%u.%u.%u.%u", src[12], src[13], src[14],
-                     src[15]);
-            return;
-        }
-        length += snprintf(text + length, room - (size_t)length, "%x", groups[i]);
+        if (n > EVLI_LABEL_MAX || length + n > EVLI_NAME_MAX + (n == 0 ? 1u : 0u))
+            return EVL_ENAMETOOLONG;
+        memcpy(out + length, ascii, n);
+        length += n;
+        out[length] = '\0';
+        if (*text == '\0')
+            return 0;
+        evli_utf8_next(&text);
+        out[length++] = '.';
+        out[length] = '\0';
     }
 }
 
-EVLOOP_API int evl_inet_ntop(int af, const void *src, char *dst, size_t size) {
-    char text[48];
-    const uint8_t *bytes = (const uint8_t *)src;
-    if (src == NULL || dst == NULL)
-        return EVL_EINVAL;
-    if (af == AF_INET)
-        snprintf(text, sizeof(text), "%u.%u.%u.%u", bytes[0], bytes[1], bytes[2], bytes[3]);
-    else if (af == AF_INET6)
-        evli_write_ip6(bytes, text, sizeof(text));
-    else
-        return EVL_EAFNOSUPPORT;
-    if (strlen(text) >= size)
-        return EVL_ENOSPC;
-    memcpy(dst, text, strlen(text) + 1);
+#endif /* !EVLOOP_NO_DNS */
+
+/* ==== [SECTION] Name lookup functions ==== */
+
+#if !defined(EVLOOP_NO_DNS)
+
+static void evli_getaddrinfo_run(evli_job_t *job) {
+    evl_getaddrinfo_t *req = EVLI_OF(job, evl_getaddrinfo_t, priv.job);
+    req->priv.result =
+        evli_sys_getaddrinfo(req->priv.host, req->priv.service, req->priv.hints, &req->addrinfo);
+}
+
+static void evli_getaddrinfo_end(evl_getaddrinfo_t *req) {
+    evli_free(req->priv.block);
+    req->priv.block = NULL;
+    req->priv.hints = NULL;
+    req->priv.host = req->priv.service = NULL;
+}
+
+static void evli_getaddrinfo_done(evl_loop_t *loop, evli_job_t *job) {
+    evl_getaddrinfo_t *req = EVLI_OF(job, evl_getaddrinfo_t, priv.job);
+    if (job->error != 0)
+        req->priv.result = EVL_EAI_CANCELED;
+    evli_getaddrinfo_end(req);
+    EVLI_CALL(loop, req->priv.cb(req, req->priv.result, req->addrinfo));
+}
+
+/* Copies what the caller need not keep: the hints and the two names. */
+static int evli_getaddrinfo_copy(evl_getaddrinfo_t *req, const char *host, const char *service,
+                                 const struct addrinfo *hints) {
+    size_t host_size = host != NULL ? strlen(host) + 1 : 0;
+    size_t service_size = service != NULL ? strlen(service) + 1 : 0;
+    char *block = (char *)evli_malloc(sizeof(*hints) + host_size + service_size);
+    if (block == NULL)
+        return EVL_ENOMEM;
+    req->priv.block = block;
+    if (hints != NULL) {
+        memcpy(block, hints, sizeof(*hints));
+        req->priv.hints = (struct addrinfo *)(void *)block;
+    }
+    block += sizeof(*hints);
+    if (host != NULL)
+        req->priv.host = (char *)memcpy(block, host, host_size);
+    if (service != NULL)
+        req->priv.service = (char *)memcpy(block + host_size, service, service_size);
     return 0;
 }
 
-EVLOOP_API int evl_ip4_addr(const char *ip, int port, struct sockaddr_in *addr) {
-    if (addr == NULL)
+EVLOOP_API int evl_getaddrinfo(evl_loop_t *loop, evl_getaddrinfo_t *req, evl_getaddrinfo_cb cb,
+                               const char *node, const char *service,
+                               const struct addrinfo *hints) {
+    char host[256];
+    int err = 0;
+    if (req == NULL || (node == NULL && service == NULL) || (cb != NULL && loop == NULL))
         return EVL_EINVAL;
-    memset(addr, 0, sizeof(*addr));
-    addr->sin_family = AF_INET;
-    addr->sin_port = htons((uint16_t)port);
-    return evl_inet_pton(AF_INET, ip, &addr->sin_addr);
+    if (node != NULL)
+        err = evli_idna(node, host);
+    if (err != 0)
+        return err;
+    req->type = EVL_GETADDRINFO;
+    req->loop = loop;
+    req->addrinfo = NULL;
+    memset(&req->priv, 0, sizeof(req->priv));
+    req->priv.cb = cb;
+    err = evli_getaddrinfo_copy(req, node != NULL ? host : NULL, service, hints);
+    if (err != 0)
+        return err;
+    if (cb == NULL) {
+        evli_getaddrinfo_run(&req->priv.job);
+        evli_getaddrinfo_end(req);
+        return req->priv.result;
+    }
+    err = evli_job_start(loop, &req->priv.job, EVLI_JOB_GETADDRINFO);
+    if (err != 0)
+        evli_getaddrinfo_end(req);
+    return err;
 }
 
-EVLOOP_API int evl_ip6_addr(const char *ip, int port, struct sockaddr_in6 *addr) {
-    const char *scope;
-    if (ip == NULL || addr == NULL)
+EVLOOP_API void evl_freeaddrinfo(struct addrinfo *ai) {
+    evli_sys_freeaddrinfo(ai);
+}
+
+static void evli_getnameinfo_run(evli_job_t *job) {
+    evl_getnameinfo_t *req = EVLI_OF(job, evl_getnameinfo_t, priv.job);
+    req->priv.result = evli_sys_getnameinfo((const struct sockaddr *)(void *)req->priv.addr,
+                                            req->host, req->service, req->priv.flags);
+    if (req->priv.result != 0)
+        req->host[0] = req->service[0] = '\0';
+}
+
+static void evli_getnameinfo_done(evl_loop_t *loop, evli_job_t *job) {
+    evl_getnameinfo_t *req = EVLI_OF(job, evl_getnameinfo_t, priv.job);
+    const char *host = NULL, *service = NULL;
+    if (job->error != 0)
+        req->priv.result = EVL_EAI_CANCELED;
+    if (req->priv.result == 0) {
+        host = req->host;
+        service = req->service;
+    }
+    EVLI_CALL(loop, req->priv.cb(req, req->priv.result, host, service));
+}
+
+EVLOOP_API int evl_getnameinfo(evl_loop_t *loop, evl_getnameinfo_t *req, evl_getnameinfo_cb cb,
+                               const struct sockaddr *addr, int flags) {
+    socklen_t len = evli_sockaddr_len(addr);
+    if (req == NULL || len == 0 || (cb != NULL && loop == NULL))
         return EVL_EINVAL;
-    memset(addr, 0, sizeof(*addr));
-    addr->sin6_family = AF_INET6;
-    addr->sin6_port = htons((uint16_t)port);
-    scope = strchr(ip, '%');
-    if (scope != NULL)
-        addr->sin6_scope_id = evli_sys_scope_id(scope + 1);
-    return evl_inet_pton(AF_INET6, ip, &addr->sin6_addr);
+    req->type = EVL_GETNAMEINFO;
+    req->loop = loop;
+    req->host[0] = req->service[0] = '\0';
+    memset(&req->priv, 0, sizeof(req->priv));
+    memcpy(req->priv.addr, addr, (size_t)len);
+    req->priv.flags = flags;
+    req->priv.cb = cb;
+    if (cb != NULL)
+        return evli_job_start(loop, &req->priv.job, EVLI_JOB_GETNAMEINFO);
+    evli_getnameinfo_run(&req->priv.job);
+    return req->priv.result;
 }
 
-EVLOOP_API int evl_ip4_name(const struct sockaddr_in *src, char *dst, size_t size) {
-    return evl_inet_ntop(AF_INET, &src->sin_addr, dst, size);
-}
-
-EVLOOP_API int evl_ip6_name(const struct sockaddr_in6 *src, char *dst, size_t size) {
-    return evl_inet_ntop(AF_INET6, &src->sin6_addr, dst, size);
-}
-
-EVLOOP_API int evl_ip_name(const struct sockaddr *src, char *dst, size_t size) {
-    if (src->sa_family == AF_INET)
-        return evl_ip4_name((const struct sockaddr_in *)(const void *)src, dst, size);
-    if (src->sa_family == AF_INET6)
-        return evl_ip6_name((const struct sockaddr_in6 *)(const void *)src, dst, size);
-    return EVL_EAFNOSUPPORT;
-}
+#endif /* !EVLOOP_NO_DNS */
 
 /* ==== [SECTION] Dispatch tables ==== */
 
@@ -9663,6 +10224,10 @@ static const evli_handle_type_t evli_handle_types[EVL_HANDLE_TYPE_MAX + 1] = {
 static const evli_job_kind_t evli_job_kinds[EVLI_JOB_KINDS] = {
     {evli_work_run, evli_work_done, 0},
     {evli_random_run, evli_random_done, 0},
+#if !defined(EVLOOP_NO_DNS)
+    {evli_getaddrinfo_run, evli_getaddrinfo_done, 1},
+    {evli_getnameinfo_run, evli_getnameinfo_done, 1},
+#endif
 };
 
 static const evli_job_kind_t *evli_job_kind_of(const evli_job_t *job) {
@@ -9754,6 +10319,8 @@ static const evli_handle_type_t *evli_handle_type_of(evl_handle_type type) {
 #define uv_write_t          evl_write_t
 #define uv_work_t           evl_work_t
 #define uv_random_t         evl_random_t
+#define uv_getaddrinfo_t    evl_getaddrinfo_t
+#define uv_getnameinfo_t    evl_getnameinfo_t
 #define uv_file             evl_file
 #define uv_handle_type      evl_handle_type
 #define uv_req_type         evl_req_type
@@ -9779,6 +10346,8 @@ static const evli_handle_type_t *evli_handle_type_of(evl_handle_type type) {
 #define uv_shutdown_cb      evl_shutdown_cb
 #define uv_timer_cb         evl_timer_cb
 #define uv_random_cb        evl_random_cb
+#define uv_getaddrinfo_cb   evl_getaddrinfo_cb
+#define uv_getnameinfo_cb   evl_getnameinfo_cb
 #define uv_walk_cb          evl_walk_cb
 #define uv_work_cb          evl_work_cb
 #define uv_write_cb         evl_write_cb
@@ -9894,6 +10463,9 @@ static const evli_handle_type_t *evli_handle_type_of(evl_handle_type type) {
 #define uv_ref                         evl_ref
 #define uv_cancel                      evl_cancel
 #define uv_queue_work                  evl_queue_work
+#define uv_freeaddrinfo                evl_freeaddrinfo
+#define uv_getaddrinfo                 evl_getaddrinfo
+#define uv_getnameinfo                 evl_getnameinfo
 #define uv_random                      evl_random
 #define uv_replace_allocator           evl_replace_allocator
 #define uv_req_get_data                evl_req_get_data
