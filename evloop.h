@@ -241,6 +241,7 @@ extern "C" {
 struct sockaddr;
 struct sockaddr_in;
 struct sockaddr_in6;
+struct addrinfo;
 #if defined(_MSC_VER) && !defined(_SSIZE_T_DEFINED)
 #define _SSIZE_T_DEFINED
 typedef intptr_t ssize_t;
@@ -694,6 +695,7 @@ typedef struct evli_job_s {
     uint64_t queued_ns;
     uint32_t kind; /* whose job it is: EVLI_JOB_… */
     int32_t error;
+    uint32_t back; /* atomic: it is done, or was cancelled, and on its way to the loop */
 } evli_job_t;
 
 typedef struct evli_ring_s {
@@ -768,6 +770,7 @@ struct evl_loop_s {
         uint32_t late_rounds; /* of pending callbacks in this poll phase */
         uint64_t deadline_ns; /* of evl_run_for; 0: none */
         uint64_t callbacks;   /* made while under a deadline */
+        uint64_t wake_ns;     /* when a sleep is to end, whatever timers say; 0: no such time */
         char *lent;           /* the block that reads without an alloc_cb go into */
         const struct evli_backend_s *backend;
         void *poller; /* the backend's state */
@@ -1562,7 +1565,7 @@ EVLOOP_API void evl_key_set(evl_key_t *key, void *value);
 typedef struct evl_histogram_s {
     struct {
         uint64_t count, min, max;
-        double sum, squares;
+        double mean, spread;   /* the latter: the sum of the squares of the distances from it */
         uint64_t classes[976]; /* 0 to 15 have their own; from there 16 for each power of two */
     } priv;
 } evl_histogram_t;
@@ -1632,7 +1635,9 @@ struct evl_pool_s {
 EVLOOP_API int evl_pool_init(evl_pool_t *pool, const evl_pool_options_t *options);
 EVLOOP_API int evl_pool_close(evl_pool_t *pool);
 
-/* What the pool has done so far; NULL means the default pool. Thread: any. */
+/* What the pool has done so far; NULL means the default pool. A thread tells what it has done when it
+ * comes for more, so the figures may be a few jobs behind the callbacks. Without threads there are
+ * no histograms. Thread: any. */
 EVLOOP_API int evl_pool_stats(evl_pool_t *pool, evl_pool_stats_t *out);
 
 /* Has the loop use a pool from now on; NULL: the default one. Several loops may use one pool.
@@ -1652,7 +1657,8 @@ struct evl_work_s {
 } EVLI_MAY_ALIAS;
 
 /* Has `work_cb` called on a thread of the pool and then `after_work_cb` (which may be NULL) on the
- * loop's, in the poll phase. What work_cb wrote is visible there.
+ * loop's, in the poll phase. What work_cb wrote is visible there. When work_cb forks, its child must
+ * not return from it.
  * Errors: EVL_EINVAL (work_cb is NULL), EVL_ENOBUFS (the pool's queue is full), EVL_EAGAIN (no thread
  * could be started), EVL_ENOMEM. Allocates nothing. */
 EVLOOP_API int evl_queue_work(evl_loop_t *loop, evl_work_t *req, evl_work_cb work_cb,
@@ -1683,7 +1689,6 @@ EVLOOP_API int evl_random(evl_loop_t *loop, evl_random_t *req, void *buf, size_t
 
 /* ==== [SECTION] Name lookup ==== */
 
-struct addrinfo;
 typedef void (*evl_getaddrinfo_cb)(evl_getaddrinfo_t *req, int status, struct addrinfo *res);
 typedef void (*evl_getnameinfo_cb)(evl_getnameinfo_t *req, int status, const char *hostname,
                                    const char *service);
@@ -2493,14 +2498,17 @@ EVLOOP_API void evl_histogram_reset(evl_histogram_t *histogram) {
     memset(histogram, 0, sizeof(*histogram));
 }
 
+/* Mean and deviation by Welford's method, which does not lose small differences of large values. */
 EVLOOP_API void evl_histogram_record(evl_histogram_t *histogram, uint64_t value) {
+    double distance;
     if (histogram->priv.count == 0 || value < histogram->priv.min)
         histogram->priv.min = value;
     if (value > histogram->priv.max)
         histogram->priv.max = value;
     histogram->priv.count++;
-    histogram->priv.sum += (double)value;
-    histogram->priv.squares += (double)value * (double)value;
+    distance = (double)value - histogram->priv.mean;
+    histogram->priv.mean += distance / (double)histogram->priv.count;
+    histogram->priv.spread += distance * ((double)value - histogram->priv.mean);
     histogram->priv.classes[evli_histogram_class(value)]++;
 }
 
@@ -2532,7 +2540,7 @@ EVLOOP_API uint64_t evl_histogram_percentile(const evl_histogram_t *histogram, d
 }
 
 EVLOOP_API double evl_histogram_mean(const evl_histogram_t *histogram) {
-    return histogram->priv.count == 0 ? 0 : histogram->priv.sum / (double)histogram->priv.count;
+    return histogram->priv.mean;
 }
 
 /* By Newton's method: the library does without libm. */
@@ -2548,10 +2556,9 @@ static double evli_square_root(double x) {
 }
 
 EVLOOP_API double evl_histogram_stddev(const evl_histogram_t *histogram) {
-    double mean = evl_histogram_mean(histogram);
     if (histogram->priv.count == 0)
         return 0;
-    return evli_square_root(histogram->priv.squares / (double)histogram->priv.count - mean * mean);
+    return evli_square_root(histogram->priv.spread / (double)histogram->priv.count);
 }
 
 /* ==== [SECTION] Error table ==== */
@@ -3941,7 +3948,9 @@ EVLOOP_API int evl_thread_create_ex(evl_thread_t *thread, const evl_thread_optio
         size_t stack = evli_thread_stack_size(
             options->flags & EVL_THREAD_HAS_STACK_SIZE ? options->stack_size : 0);
         do { /* glibc takes the program's thread-local variables out of the stack: it may need more */
-            err = pthread_attr_setstacksize(&attr, stack);
+            err = EVLOOP_FAULT("thread_create");
+            if (err == 0)
+                err = pthread_attr_setstacksize(&attr, stack);
             if (err == 0)
                 err = pthread_create(thread, &attr, evli_thread_main, start);
             stack *= 2;
@@ -3957,11 +3966,16 @@ EVLOOP_API int evl_thread_join(evl_thread_t *thread) {
     return -pthread_join(*thread, NULL);
 }
 
-/* Signals are for the program's own threads: a thread that is made in between gets none. */
+/* Signals are for the program's own threads: a thread that is made in between gets none but those
+ * that tell it of its own faults. */
 static void evli_block_signals(sigset_t *before) {
-    sigset_t all;
-    sigfillset(&all);
-    pthread_sigmask(SIG_SETMASK, &all, before);
+    static const int faults[] = {SIGABRT, SIGBUS, SIGFPE, SIGILL, SIGSEGV, SIGSYS, SIGTRAP};
+    sigset_t blocked;
+    size_t i;
+    sigfillset(&blocked);
+    for (i = 0; i < EVLI_COUNT(faults); i++)
+        sigdelset(&blocked, faults[i]);
+    pthread_sigmask(SIG_SETMASK, &blocked, before);
 }
 
 static int evli_worker_thread(evl_thread_t *thread, size_t stack_size, evl_thread_cb entry,
@@ -4223,8 +4237,10 @@ EVLOOP_API int evl_thread_create_ex(evl_thread_t *thread, const evl_thread_optio
         return EVL_ENOMEM;
     start->entry = entry;
     start->arg = arg;
-    handle = _beginthreadex(NULL, (unsigned)stack, evli_thread_main, start,
-                            STACK_SIZE_PARAM_IS_A_RESERVATION, NULL);
+    handle = EVLOOP_FAULT("thread_create")
+                 ? 0
+                 : _beginthreadex(NULL, (unsigned)stack, evli_thread_main, start,
+                                  STACK_SIZE_PARAM_IS_A_RESERVATION, NULL);
     if (handle == 0) {
         evli_free(start);
         return EVL_EAGAIN;
@@ -6513,14 +6529,7 @@ static int evli_run_posts(evl_loop_t *loop) {
     return 1;
 }
 
-enum {
-    EVLI_JOB_WORK,
-    EVLI_JOB_RANDOM,
-    EVLI_JOB_GETADDRINFO,
-    EVLI_JOB_GETNAMEINFO,
-    EVLI_JOB_KINDS,
-    EVLI_JOB_BACK = 0x100
-};
+enum { EVLI_JOB_WORK, EVLI_JOB_RANDOM, EVLI_JOB_GETADDRINFO, EVLI_JOB_GETNAMEINFO, EVLI_JOB_KINDS };
 
 /* What is done for a request on a thread, and how its callback is made: see the last section. */
 typedef struct {
@@ -6534,8 +6543,13 @@ static const evli_job_kind_t *evli_job_kind_of(const evli_job_t *job);
 #if defined(EVLOOP_NO_THREADS)
 
 static void evli_job_run_here(evli_job_t *job) {
-    if (job->error == 0)
-        evli_job_kind_of(job)->run(job);
+    if (job->pool != NULL)
+        job->pool->priv.queued--;
+    if (job->error != 0)
+        return;
+    evli_job_kind_of(job)->run(job);
+    if (job->pool != NULL)
+        job->pool->priv.completed++;
 }
 
 #else
@@ -6661,7 +6675,7 @@ static int evli_alive(const evl_loop_t *loop) {
  * callbacks. */
 static uint64_t evli_timeout_ns(evl_loop_t *loop) {
     evli_due_t *first;
-    uint64_t now;
+    uint64_t due, now;
     if (evli_load(&loop->priv.stop) || loop->priv.phase != EVLI_PHASE_NONE ||
         loop->priv.active_handles + loop->priv.active_reqs + loop->priv.active_tasks == 0 ||
         (loop->priv.turn & EVLI_TURN_TASKS) || !evli_list_empty(&loop->priv.pending) ||
@@ -6670,10 +6684,13 @@ static uint64_t evli_timeout_ns(evl_loop_t *loop) {
         evli_sent(loop))
         return 0;
     first = evli_due_first(loop);
-    if (first == NULL || first->due_ns >= EVLI_FAR)
+    due = first != NULL ? first->due_ns : EVLI_NEVER;
+    if (loop->priv.wake_ns != 0 && loop->priv.wake_ns < due)
+        due = loop->priv.wake_ns;
+    if (due >= EVLI_FAR)
         return EVLI_NEVER;
     now = evli_sys_clock();
-    return first->due_ns > now ? first->due_ns - now : 0;
+    return due > now ? due - now : 0;
 }
 
 /* Sets how long the loop has slept, for any thread to read. */
@@ -6991,7 +7008,9 @@ EVLOOP_API int evl_loop_destroy(evl_loop_t *loop, uint64_t timeout_ms) {
             return evl_loop_close(loop);
         if (rounds >= 8 && evli_sys_clock() >= end)
             return EVL_ETIMEDOUT;
-        evl_run(loop, EVL_RUN_NOWAIT);
+        loop->priv.wake_ns = end; /* what runs elsewhere wakes the loop when it is done */
+        evl_run(loop, EVL_RUN_ONCE);
+        loop->priv.wake_ns = 0;
     }
 }
 
@@ -9339,8 +9358,9 @@ static void evli_worker_steal(evli_worker_t *worker) {
         }
 }
 
-/* Hands a job back to its loop. */
+/* Hands a job back to its loop. From here on the pool is of no concern to it. */
 static void evli_job_finished(evli_job_t *job) {
+    evli_store(&job->back, 1);
     evli_send(job->loop, &job->loop->priv.finished, &job->node);
 }
 
@@ -9482,6 +9502,8 @@ static void evli_job_cancelled(evli_job_t *job) {
 static int evli_job_cancel(evli_job_t *job) {
     evl_pool_t *pool = job->pool;
     int waits;
+    if (evli_load(&job->back))
+        return EVL_EBUSY;
     evl_mutex_lock(&pool->priv.mutex);
     evli_pool_collect(pool);
     waits = job->link.next != NULL || (job->slot != NULL && evli_slot_empty(job->slot, job));
@@ -9644,8 +9666,9 @@ EVLOOP_API int evl_pool_close(evl_pool_t *pool) {
 
 static evl_pool_t evli_default_pool;
 static uint32_t evli_default_pool_ready; /* atomic */
-static int evli_default_pool_error;
 static evl_once_t evli_default_pool_once = EVL_ONCE_INIT;
+static evl_mutex_t evli_default_pool_mutex;
+static int evli_default_pool_error; /* of making the mutex */
 
 /* Under libuv's names its variable counts, too. */
 #if defined(EVLOOP_UV_NAMES)
@@ -9664,21 +9687,37 @@ static unsigned evli_default_pool_threads(void) {
                                              : (unsigned)threads;
 }
 
-static void evli_default_pool_init(void) {
-    evl_pool_options_t options;
-    memset(&options, 0, sizeof(options));
-    options.threads = evli_default_pool_threads();
-    evli_default_pool_error = evl_pool_init(&evli_default_pool, &options);
-    if (evli_default_pool_error == 0)
-        evli_store(&evli_default_pool_ready, 1);
+static void evli_default_pool_begin(void) {
+    evli_default_pool_error = evl_mutex_init(&evli_default_pool_mutex);
 }
 
-/* The pool itself, or for NULL the default one. NULL: no memory for that. */
-static evl_pool_t *evli_pool_or_default(evl_pool_t *pool) {
-    if (pool != NULL)
-        return pool;
-    evl_once(&evli_default_pool_once, evli_default_pool_init);
-    return evli_load(&evli_default_pool_ready) ? &evli_default_pool : NULL;
+/* Makes the default pool, or makes it anew when that has failed or it was shut down. */
+static int evli_default_pool_init(void) {
+    evl_pool_options_t options;
+    int err = 0;
+    evl_once(&evli_default_pool_once, evli_default_pool_begin);
+    if (evli_default_pool_error != 0)
+        return evli_default_pool_error;
+    memset(&options, 0, sizeof(options));
+    options.threads = evli_default_pool_threads();
+    evl_mutex_lock(&evli_default_pool_mutex);
+    if (!evli_load(&evli_default_pool_ready))
+        err = evl_pool_init(&evli_default_pool, &options);
+    if (err == 0)
+        evli_store(&evli_default_pool_ready, 1);
+    evl_mutex_unlock(&evli_default_pool_mutex);
+    return err;
+}
+
+/* Puts the default pool where there is NULL. */
+static int evli_pool_or_default(evl_pool_t **pool) {
+    int err = 0;
+    if (*pool != NULL)
+        return 0;
+    if (!evli_load(&evli_default_pool_ready))
+        err = evli_default_pool_init();
+    *pool = &evli_default_pool;
+    return err;
 }
 
 static void evli_default_pool_close(void) {
@@ -9687,9 +9726,9 @@ static void evli_default_pool_close(void) {
 }
 
 EVLOOP_API int evl_pool_stats(evl_pool_t *pool, evl_pool_stats_t *out) {
-    pool = evli_pool_or_default(pool);
-    if (pool == NULL)
-        return EVL_ENOMEM;
+    int err = evli_pool_or_default(&pool);
+    if (err != 0)
+        return err;
     if (out == NULL)
         return EVL_EINVAL;
     evl_mutex_lock(&pool->priv.mutex);
@@ -9706,10 +9745,10 @@ EVLOOP_API int evl_pool_stats(evl_pool_t *pool, evl_pool_stats_t *out) {
 
 /* Starts a job for a request that has been filled in. */
 static int evli_job_start(evl_loop_t *loop, evli_job_t *job, unsigned kind) {
-    evl_pool_t *pool = evli_pool_or_default(loop->priv.pool);
-    int err;
-    if (pool == NULL)
-        return EVL_ENOMEM;
+    evl_pool_t *pool = loop->priv.pool;
+    int err = evli_pool_or_default(&pool);
+    if (err != 0)
+        return err;
     memset(job, 0, sizeof(*job));
     job->loop = loop;
     job->pool = pool;
@@ -9727,8 +9766,11 @@ static int evli_job_start(evl_loop_t *loop, evli_job_t *job, unsigned kind) {
 
 /* Without threads a pool is only a name: jobs run when their loop comes to them. */
 EVLOOP_API int evl_pool_init(evl_pool_t *pool, const evl_pool_options_t *options) {
+    if (options != NULL && options->threads > 1024)
+        return EVL_EINVAL;
     memset(&pool->priv, 0, sizeof(pool->priv));
-    return options != NULL && options->threads > 1024 ? (int)EVL_EINVAL : 0;
+    pool->priv.max_queue = options != NULL ? options->max_queue : 0;
+    return 0;
 }
 
 EVLOOP_API int evl_pool_close(evl_pool_t *pool) {
@@ -9739,17 +9781,26 @@ EVLOOP_API int evl_pool_close(evl_pool_t *pool) {
 static void evli_default_pool_close(void) {}
 
 EVLOOP_API int evl_pool_stats(evl_pool_t *pool, evl_pool_stats_t *out) {
-    (void)pool;
     if (out == NULL)
         return EVL_EINVAL;
     memset(out, 0, sizeof(*out));
+    if (pool != NULL) {
+        out->queued = pool->priv.queued;
+        out->completed = pool->priv.completed;
+    }
     return 0;
 }
 
 static int evli_job_start(evl_loop_t *loop, evli_job_t *job, unsigned kind) {
+    evl_pool_t *pool = loop->priv.pool;
+    if (pool != NULL && pool->priv.max_queue != 0 && pool->priv.queued >= pool->priv.max_queue)
+        return EVL_ENOBUFS;
     memset(job, 0, sizeof(*job));
     job->loop = loop;
+    job->pool = pool;
     job->kind = kind;
+    if (pool != NULL)
+        pool->priv.queued++;
     evli_list_push(&loop->priv.jobs, &job->own);
     evli_stack_push(&loop->priv.finished, &job->node);
     loop->priv.active_reqs++;
@@ -9757,7 +9808,7 @@ static int evli_job_start(evl_loop_t *loop, evli_job_t *job, unsigned kind) {
 }
 
 static int evli_job_cancel(evli_job_t *job) {
-    if (job->error != 0)
+    if (job->error != 0 || job->own.next == NULL)
         return EVL_EBUSY;
     job->error = EVL_ECANCELED;
     return 0;
@@ -9772,23 +9823,22 @@ static void evli_jobs_forked(evl_loop_t *loop) {
     evli_node_t *node;
     evli_link_t *link;
     for (node = loop->priv.finished; node != NULL; node = node->next)
-        EVLI_OF(node, evli_job_t, node)->kind |= EVLI_JOB_BACK;
+        EVLI_OF(node, evli_job_t, node)->back = 2; /* it has arrived */
     for (node = loop->priv.job_batch; node != NULL; node = node->next)
-        EVLI_OF(node, evli_job_t, node)->kind |= EVLI_JOB_BACK;
+        EVLI_OF(node, evli_job_t, node)->back = 2;
     for (link = loop->priv.jobs.next; link != &loop->priv.jobs; link = link->next) {
         evli_job_t *job = EVLI_OF(link, evli_job_t, own);
         int err = job->error == EVL_EAGAIN ? 0 : (int)EVL_ECANCELED;
-        if (job->kind & EVLI_JOB_BACK) {
-            job->kind &= ~(uint32_t)EVLI_JOB_BACK;
+        if (job->back == 2)
             continue;
-        }
-        if (err == 0) {
-            job->error = 0;
+        job->error = 0;
+        if (err == 0)
             err = evli_pool_submit(job->pool, job);
-        }
+        if (err == 0)
+            continue;
         job->error = err;
-        if (err != 0)
-            evli_stack_push(&loop->priv.finished, &job->node);
+        job->back = 1;
+        evli_stack_push(&loop->priv.finished, &job->node);
     }
 }
 
