@@ -276,17 +276,7 @@ static inline void net_raw_pair(evl_os_sock_t fds[2]) {
 /* A local pair whose first end has the given number, which must be free. */
 static inline void net_raw_pair_at(evl_os_sock_t fds[2], evl_os_sock_t number) {
     CHECK_EQ(os_is_open(number), 0);
-    os_socketpair(fds);
-    if (fds[0] == number)
-        return;
-    if (fds[1] == number) {
-        fds[1] = fds[0];
-        fds[0] = number;
-        return;
-    }
-    os_dup_at(fds[0], number);
-    os_close(fds[0]);
-    fds[0] = number;
+    os_socketpair_at(fds, number);
 }
 
 static inline void net_raw_nonblock(evl_os_sock_t fd) {

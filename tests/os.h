@@ -80,9 +80,10 @@
 /* The library's code for an error: that of the system, or a number of its own. */
 #define OS_CODE(error, number) (-(error))
 
-#define OS_BAD_SOCK   EVL_EBADF  /* what a number that is no descriptor's gets */
-#define OS_NO_WAITING EVL_EPERM  /* what a file that cannot be waited for gets */
-#define OS_PAIR_DGRAM SOCK_DGRAM /* what evl_socketpair makes beside SOCK_STREAM */
+#define OS_BAD_SOCK    EVL_EBADF /* what a number that is no descriptor's gets */
+#define OS_NO_WAITING  EVL_EPERM /* what a file that cannot be waited for gets */
+#define OS_TELLS_CLOSE 0         /* who waits for a descriptor learns that somebody has closed it */
+#define OS_PAIR_DGRAM  SOCK_DGRAM /* what evl_socketpair makes beside SOCK_STREAM */
 
 typedef pthread_t os_thread_t;
 
@@ -403,6 +404,8 @@ static inline int os_poll_end(evl_os_sock_t sock) {
 
 #define OS_BAD_SOCK                EVL_ENOTSOCK
 #define OS_NO_WAITING              EVL_ENOTSOCK
+#define OS_TELLS_CLOSE             1
+#define OS_NO_SUCH_NUMBER          "the system does not give out the number of a closed socket"
 #define OS_LOOPBACK                "1"
 #define OS_CUT_LENGTH(room, whole) (whole)
 #define OS_PAIR_DGRAM              SOCK_STREAM
@@ -591,8 +594,7 @@ static inline evl_os_sock_t os_dup(evl_os_sock_t sock) {
     return twin;
 }
 
-/* Nobody may choose a number there. But the system gives them out in some order, and the wanted one
- * is among the next when it is free. */
+/* As os_socketpair_at does it. */
 static inline void os_dup_at(evl_os_sock_t sock, evl_os_sock_t number) {
     evl_os_sock_t others[256];
     size_t count = 0;
@@ -603,7 +605,7 @@ static inline void os_dup_at(evl_os_sock_t sock, evl_os_sock_t number) {
         if (others[count] == number)
             break;
         if (++count == sizeof(others) / sizeof(others[0]))
-            SKIP("the system does not give out the number of a closed socket");
+            SKIP(OS_NO_SUCH_NUMBER);
     }
     while (count > 0)
         closesocket(others[--count]);
@@ -780,12 +782,11 @@ static inline void os_bound_buffers(evl_os_sock_t sock, int size) {
     CHECK_EQ(os_setsockopt(sock, SOL_SOCKET, SO_RCVBUF, &size, sizeof(size)), 0);
 }
 
-/* Two connected TCP sockets that block; buffers: 0 leaves their size to the system. */
-static inline void os_tcp_pair_of(evl_os_sock_t sockets[2], int buffers) {
+/* Connects sockets[0] with a new sockets[1]; both block. buffers: 0 leaves their size to the system. */
+static inline void os_tcp_join(evl_os_sock_t sockets[2], int buffers) {
     struct sockaddr_in addr;
     socklen_t length = sizeof(addr);
     evl_os_sock_t listener = os_socket(AF_INET, SOCK_STREAM);
-    sockets[0] = os_socket(AF_INET, SOCK_STREAM);
     if (buffers != 0) {
         os_bound_buffers(listener, buffers);
         os_bound_buffers(sockets[0], buffers);
@@ -802,8 +803,10 @@ static inline void os_tcp_pair_of(evl_os_sock_t sockets[2], int buffers) {
     CHECK_EQ(os_close(listener), 0);
 }
 
+/* Two connected TCP sockets that block. */
 static inline void os_tcp_pair(evl_os_sock_t sockets[2]) {
-    os_tcp_pair_of(sockets, 0);
+    sockets[0] = os_socket(AF_INET, SOCK_STREAM);
+    os_tcp_join(sockets, 0);
 }
 
 #if !defined(_WIN32)
@@ -821,15 +824,44 @@ static inline void os_tight_pair(evl_os_sock_t sockets[2]) {
     os_bound_buffers(sockets[1], OS_LEAST_BUFFER);
 }
 
+/* A pair whose first end has the given number, which must be free. */
+static inline void os_socketpair_at(evl_os_sock_t sockets[2], evl_os_sock_t number) {
+    os_socketpair(sockets);
+    if (sockets[1] == number) {
+        sockets[1] = sockets[0];
+    } else if (sockets[0] != number) {
+        os_dup_at(sockets[0], number);
+        os_close(sockets[0]);
+    }
+    sockets[0] = number;
+}
+
 #else
 
 /* TCP that holds as much as local sockets do elsewhere. */
 static inline void os_socketpair(evl_os_sock_t sockets[2]) {
-    os_tcp_pair_of(sockets, 65536);
+    sockets[0] = os_socket(AF_INET, SOCK_STREAM);
+    os_tcp_join(sockets, 65536);
 }
 
 static inline void os_tight_pair(evl_os_sock_t sockets[2]) {
-    os_tcp_pair_of(sockets, 4096);
+    sockets[0] = os_socket(AF_INET, SOCK_STREAM);
+    os_tcp_join(sockets, 4096);
+}
+
+/* Nobody may choose a number there. But the system gives them out in some order, and one that is free
+ * is among the next. */
+static inline void os_socketpair_at(evl_os_sock_t sockets[2], evl_os_sock_t number) {
+    evl_os_sock_t others[256];
+    size_t count = 0;
+    while ((sockets[0] = os_socket(AF_INET, SOCK_STREAM)) != number) {
+        if (count == sizeof(others) / sizeof(others[0]))
+            SKIP(OS_NO_SUCH_NUMBER);
+        others[count++] = sockets[0];
+    }
+    while (count > 0)
+        os_close(others[--count]);
+    os_tcp_join(sockets, 65536);
 }
 
 #endif

@@ -1038,66 +1038,12 @@ TEST(bounds_listen_limit_refused) {
 
 /* ---- Running out of descriptors -------------------------------------------------------------- */
 
-#if !defined(_WIN32)
-
-/* Leaves no number free below the limit, and undoes it. */
-typedef struct {
-    int plugs[64];
-    int count;
-    struct rlimit before;
-} dearth_t;
-
-static void dearth_begin(dearth_t *dearth) {
-    int top = 0;
-    for (int fd = 0; fd < 1024; fd++)
-        if (fcntl(fd, F_GETFD) != -1)
-            top = fd;
-    for (dearth->count = 0;;) {
-        int fd = dup(0);
-        CHECK_GE(fd, 0);
-        if (fd > top) {
-            close(fd);
-            break;
-        }
-        CHECK_LT(dearth->count, (int)NET_COUNT(dearth->plugs));
-        dearth->plugs[dearth->count++] = fd;
-    }
-    CHECK_EQ(getrlimit(RLIMIT_NOFILE, &dearth->before), 0);
-    struct rlimit limit = dearth->before;
-    limit.rlim_cur = (rlim_t)top + 1;
-    CHECK_EQ(setrlimit(RLIMIT_NOFILE, &limit), 0);
-    CHECK_EQ(dup(0), -1);
-    CHECK_EQ(errno, EMFILE);
-}
-
-static void dearth_end(dearth_t *dearth) {
-    CHECK_EQ(setrlimit(RLIMIT_NOFILE, &dearth->before), 0);
-    for (int i = 0; i < dearth->count; i++)
-        close(dearth->plugs[i]);
-}
-
-#else
-
-typedef int dearth_t;
-
-static void dearth_begin(dearth_t *dearth) {
-    *dearth = 0;
-    SKIP("Windows does not run out of handles");
-}
-
-static void dearth_end(dearth_t *dearth) {
-    *dearth = 0;
-}
-
-#endif
-
 /* No spin, no silence; one error an episode; and everybody is served in the end. */
-static void shortage(int simulated) {
+static void shortage(void (*begin)(void), void (*end)(void)) {
     enum { CLIENTS = 20 };
     net_t net;
     net_hall_t *hall = (net_hall_t *)calloc(1, sizeof(*hall));
     evl_tcp_t server;
-    dearth_t dearth;
     evl_os_sock_t clients[CLIENTS];
     net_open(&net);
     int port = net_listen(&net, &server, 64, net_on_connection);
@@ -1106,10 +1052,7 @@ static void shortage(int simulated) {
         int have = hall->count;
         for (int i = 0; i < CLIENTS / 2; i++)
             clients[have + i] = net_raw_connect(port);
-        if (simulated)
-            test_fault_set("accept", 1, -1, EMFILE);
-        else
-            dearth_begin(&dearth);
+        begin();
         NET_UNTIL(&net.loop, hall->errors == episode + 1);
         CHECK_EQ(hall->error, EVL_EMFILE);
         uint64_t cpu_ms = os_cpu_ms();
@@ -1118,10 +1061,7 @@ static void shortage(int simulated) {
             CHECK_LE(os_cpu_ms() - cpu_ms, 100);
         CHECK_EQ(hall->errors, episode + 1);
         CHECK_EQ(hall->count, have);
-        if (simulated)
-            test_fault_clear();
-        else
-            dearth_end(&dearth);
+        end();
         NET_UNTIL(&net.loop, hall->count == have + CLIENTS / 2);
         CHECK_EQ(hall->errors, episode + 1);
     }
@@ -1134,15 +1074,61 @@ static void shortage(int simulated) {
     free(hall);
 }
 
-TEST(bounds_accept_without_descriptors) {
-    if (test_valgrind())
-        SKIP("valgrind's own limit loses connections");
-    shortage(0);
+static void dearth_begin_fault(void) {
+    test_fault_set("accept", 1, -1, EMFILE);
 }
 
 TEST(bounds_accept_as_if_without_descriptors) {
-    shortage(1);
+    shortage(dearth_begin_fault, test_fault_clear);
 }
+
+#if !defined(_WIN32) /* which sets no limit to a process's handles */
+
+/* Leaves no number free below the limit, and undoes it. */
+typedef struct {
+    int plugs[64];
+    int count;
+    struct rlimit before;
+} dearth_t;
+
+static dearth_t dearth;
+
+static void dearth_begin(void) {
+    int top = 0;
+    for (int fd = 0; fd < 1024; fd++)
+        if (fcntl(fd, F_GETFD) != -1)
+            top = fd;
+    for (dearth.count = 0;;) {
+        int fd = dup(0);
+        CHECK_GE(fd, 0);
+        if (fd > top) {
+            close(fd);
+            break;
+        }
+        CHECK_LT(dearth.count, (int)NET_COUNT(dearth.plugs));
+        dearth.plugs[dearth.count++] = fd;
+    }
+    CHECK_EQ(getrlimit(RLIMIT_NOFILE, &dearth.before), 0);
+    struct rlimit limit = dearth.before;
+    limit.rlim_cur = (rlim_t)top + 1;
+    CHECK_EQ(setrlimit(RLIMIT_NOFILE, &limit), 0);
+    CHECK_EQ(dup(0), -1);
+    CHECK_EQ(errno, EMFILE);
+}
+
+static void dearth_end(void) {
+    CHECK_EQ(setrlimit(RLIMIT_NOFILE, &dearth.before), 0);
+    for (int i = 0; i < dearth.count; i++)
+        close(dearth.plugs[i]);
+}
+
+TEST(bounds_accept_without_descriptors) {
+    if (test_valgrind())
+        SKIP("valgrind's own limit loses connections");
+    shortage(dearth_begin, dearth_end);
+}
+
+#endif /* !_WIN32 */
 
 /* A shortage that is over when the listener looks again is nobody's business. */
 TEST(bounds_accept_short_shortage) {

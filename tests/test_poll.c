@@ -677,7 +677,7 @@ TEST(poll_foreign_close_and_reuse) {
     watch.allowed = 0;
     CHECK_EQ(evl_poll_start(&watch.poll, EVL_READABLE | EVL_WRITABLE, watch_on_event), 0);
     NET_UNTIL(&net.loop, watch.calls > 0);
-    CHECK_EQ(watch.status, 0);
+    CHECK(watch.status == 0 || (OS_TELLS_CLOSE && watch.status == EVL_EBADF));
     CHECK_EQ(evl_poll_stop(&watch.poll), 0);
     long calls = watch.calls;
     net_raw_write(next[1], "x", 1);
