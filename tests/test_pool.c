@@ -354,17 +354,6 @@ static void open_pool(unsigned threads) {
     CHECK_EQ(evl_pool_init(&pool, &options), 0);
 }
 
-static void open_both(unsigned threads) {
-    open_loop();
-    open_pool(threads);
-    CHECK_EQ(evl_loop_set_pool(&loop, &pool), 0);
-}
-
-static void finish_both(void) {
-    finish(&loop);
-    CHECK_EQ(evl_pool_close(&pool), 0);
-}
-
 TEST(pool_of_its_own) {
     open_loop();
     memset(&pool, 0xa5, sizeof(pool));
@@ -508,6 +497,17 @@ TEST(pool_work_never_runs_inside_of_queue_work) {
 #else
 
 /* ---- Threads --------------------------------------------------------------------------------- */
+
+static void open_both(unsigned threads) {
+    open_loop();
+    open_pool(threads);
+    CHECK_EQ(evl_loop_set_pool(&loop, &pool), 0);
+}
+
+static void finish_both(void) {
+    finish(&loop);
+    CHECK_EQ(evl_pool_close(&pool), 0);
+}
 
 static evl_thread_t loop_thread, work_thread;
 
@@ -1064,13 +1064,18 @@ TEST(pool_has_4_threads_unless_told) {
     finish_both();
 }
 
-/* A frame of most of a MiB, each page of it written. */
-static void deep_work(evl_work_t *req) {
-    volatile char frame[800 * 1024];
+/* Frames of 16 KiB each. */
+static int go_down(int frames) {
+    volatile char frame[16 * 1024];
     for (size_t i = 0; i < sizeof(frame); i += 1024)
-        frame[i] = (char)i;
-    frame[sizeof(frame) - 1] = 1;
-    ((job_t *)req->data)->worked += frame[sizeof(frame) - 1];
+        frame[i] = (char)frames;
+    return frames == 0 ? 0 : go_down(frames - 1) + (frame[1024] == (char)frames);
+}
+
+static void deep_work(evl_work_t *req) {
+    int frames = test_slow() ? 16 : 56; /* sanitizers take most of a MiB for themselves */
+    CHECK_EQ(go_down(frames), frames);
+    work(req);
 }
 
 TEST(pool_stacks_have_the_size_asked_for) {
@@ -1183,12 +1188,18 @@ TEST(pool_close_in_a_job_of_another) {
     finish_both();
 }
 
+static void await_running(unsigned count) {
+    do {
+        os_yield();
+        CHECK_EQ(evl_pool_stats(&pool, &stats), 0);
+    } while (stats.running != count);
+}
+
 TEST(pool_stats_count) {
     open_both(3);
     occupy(2);
-    CHECK_EQ(evl_pool_stats(&pool, &stats), 0);
+    await_running(2); /* the third thread may be about to see that nothing is left for it */
     CHECK_EQ(stats.threads, 3);
-    CHECK_EQ(stats.running, 2);
     CHECK_EQ(stats.idle, 1);
     CHECK_EQ(stats.queued, 0);
     CHECK_EQ(stats.completed, 0);
@@ -1204,7 +1215,7 @@ TEST(pool_stats_count) {
     open_gate(3);
     run_all();
     await_completed(8);
-    CHECK_EQ(stats.running, 0);
+    await_running(0);
     CHECK_EQ(stats.idle, 3);
     CHECK_EQ(stats.queued, 0);
     CHECK_EQ(evl_histogram_count(&stats.wait_ns), 8);
@@ -1525,6 +1536,34 @@ TEST(pool_threads_get_their_own_faults) {
     finish_both();
 }
 
+static size_t seen_stack;
+
+static void note_stack(evl_work_t *req) {
+    pthread_attr_t attributes;
+    CHECK_EQ(pthread_getattr_np(pthread_self(), &attributes), 0);
+    CHECK_EQ(pthread_attr_getstacksize(&attributes, &seen_stack), 0);
+    CHECK_EQ(pthread_attr_destroy(&attributes), 0);
+    work(req);
+}
+
+TEST(pool_stacks_are_no_larger_than_asked_for) {
+    open_loop();
+    memset(&options, 0, sizeof(options));
+    options.stack_size = 1024 * 1024;
+    CHECK_EQ(evl_pool_init(&pool, &options), 0);
+    CHECK_EQ(evl_loop_set_pool(&loop, &pool), 0);
+    CHECK_EQ(queue_on(&loop, &jobs[0], note_stack), 0);
+    run_all();
+    check_done(&jobs[0], 0);
+    CHECK_GE(seen_stack, 1020 * 1024); /* the guard page may be counted */
+    CHECK_LE(seen_stack, 2048 * 1024);
+    finish_both();
+}
+
+static void *no_more(void *arg) {
+    return arg;
+}
+
 static int count_tasks(void) {
     int count = 0;
     evl_file dir = open("/proc/self/status", O_RDONLY);
@@ -1540,6 +1579,15 @@ static int count_tasks(void) {
     return count;
 }
 
+/* The tasks at the start. A sanitizer starts one of its own with the first thread. */
+static int first_tasks(void) {
+    os_thread_t thread;
+    start_thread(&thread, no_more, NULL);
+    join_thread(thread);
+    test_sleep_ms(20);
+    return count_tasks();
+}
+
 /* A thread that has been joined may still be listed for a moment. */
 static void await_tasks(int count) {
     uint64_t start = test_ms();
@@ -1550,7 +1598,7 @@ static void await_tasks(int count) {
 
 TEST(pool_shutdown_ends_the_threads) {
     open_loop();
-    int before = count_tasks();
+    int before = first_tasks();
     queue(&jobs[0]);
     run_all();
     CHECK_EQ(count_tasks(), before + 4);
@@ -1563,7 +1611,7 @@ TEST(pool_shutdown_ends_the_threads) {
 
 TEST(pool_close_ends_the_threads) {
     open_loop();
-    int before = count_tasks();
+    int before = first_tasks();
     open_pool(7);
     CHECK_EQ(evl_loop_set_pool(&loop, &pool), 0);
     CHECK_EQ(count_tasks(), before); /* they start when there is something to do */
