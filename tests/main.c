@@ -962,6 +962,17 @@ static FILE *run_output_file(void) {
     return fd < 0 ? NULL : _fdopen(fd, "w+b");
 }
 
+/* Under wine one start in a thousand fails: the kernel has put something where the process must have
+ * its shared data. */
+static BOOL run_create(const char *program, char *command, STARTUPINFOA *startup,
+                       PROCESS_INFORMATION *started) {
+    BOOL done = FALSE;
+    for (int tries = 0; tries < 4 && !done; tries++)
+        done = CreateProcessA(program, command, NULL, NULL, TRUE, CREATE_SUSPENDED, NULL, NULL,
+                              startup, started);
+    return done;
+}
+
 static void run_start(run_process_t *process, const run_options_t *options, const char *name,
                       const char *backend) {
     char program[MAX_PATH];
@@ -985,8 +996,7 @@ static void run_start(run_process_t *process, const run_options_t *options, cons
     /* Inherited by this one process only. */
     SetHandleInformation(startup.hStdInput, HANDLE_FLAG_INHERIT, HANDLE_FLAG_INHERIT);
     SetHandleInformation(startup.hStdOutput, HANDLE_FLAG_INHERIT, HANDLE_FLAG_INHERIT);
-    if (!CreateProcessA(program, command, NULL, NULL, TRUE, CREATE_SUSPENDED, NULL, NULL, &startup,
-                        &started))
+    if (!run_create(program, command, &startup, &started))
         run_die("cannot start a process");
     SetHandleInformation(startup.hStdOutput, HANDLE_FLAG_INHERIT, 0);
     process->process = started.hProcess;

@@ -470,7 +470,7 @@ TEST(stream_write_chain_of_10000) {
 }
 
 TEST(stream_write_chain_of_100000) {
-    chain_run(test_slow() ? 20000 : 100000, 4);
+    chain_run(test_slow() ? 20000 : OS_STORM(100000), 4);
 }
 
 TEST(stream_write_burst_of_10000) {

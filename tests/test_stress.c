@@ -164,6 +164,7 @@ typedef struct {
 
 static uint32_t storm_seed;
 static int storm_faults; /* allocations and calls may fail */
+static int storm_faulty; /* … or could earlier, of which some callback may still have to tell */
 
 static void storm_on_write(evl_write_t *req, int status) {
     parcel_t *parcel = (parcel_t *)req->data;
@@ -173,7 +174,7 @@ static void storm_on_write(evl_write_t *req, int status) {
     end->written++;
     if (status != 0) {
         CHECK(end->closed || status == EVL_EPIPE || status == EVL_ECONNRESET ||
-              status == EVL_ETIMEDOUT || storm_faults);
+              status == EVL_ETIMEDOUT || storm_faults || (storm_faulty && status == EVL_ENOMEM));
         end->broken = 1;
     }
     memset(parcel, 0xEE, sizeof(*parcel) + parcel->size);
@@ -415,7 +416,7 @@ static void storm(uint32_t seed, int faults) {
     size_t bytes = 0;
     net_open(&net);
     storm_seed = seed;
-    storm_faults = faults;
+    storm_faults = storm_faulty = faults;
     for (int i = 0; i < ENDS; i += 2)
         storm_pair(&net, &ends[i], &ends[i + 1], i % 4 == 0);
     for (int step = 0; step < (test_slow() ? 1500 : OS_STORM(5000)); step++) {
