@@ -1,8 +1,9 @@
 /* evloop.h - an event loop in one file. Public domain (Unlicense) or MIT-0, as you like: see the end.
 
-   Timers, tasks, wake-ups, TCP and descriptor watching on one thread, after libuv's model and names
-   (`uv_run` is `evl_run`), with what a runtime or a server needs on top: Node's task queues, lent
-   read buffers, watermarks and caps, stream timeouts, time slices for a game's frame.
+   Timers, tasks, wake-ups, TCP, descriptor watching and name lookup on one thread, with a pool of
+   others for what would block it, after libuv's model and names (`uv_run` is `evl_run`). On top comes
+   what a runtime or a server needs: Node's task queues, lent read buffers, watermarks and caps, stream
+   timeouts, time slices for a game's frame.
 
    Do this in ONE .c or .cpp file, before anything else is included:
 
@@ -143,7 +144,7 @@
 
    Threads. Everything belongs to the loop's thread but evl_async_send, evl_post and evl_post_stop,
    which may be called from any thread (evl_async_send and evl_post_stop from a signal handler, too).
-   Two loops in two threads share nothing. A comment that says nothing of threads means: the
+   Two loops in two threads share nothing but the pool that does their jobs. A comment that says nothing of threads means: the
    loop's thread. Forking: call evl_loop_fork in the child before the loop runs there.
 
    Errors. Every call that can fail returns 0 or a count, or a negative EVL_E… code at once, and
@@ -189,13 +190,15 @@
      EVLOOP_UV_NAMES         libuv's names as well: uv_run, UV_EINVAL, ...
      EVLOOP_USE_KQUEUE       a kqueue backend where the system has none of its own (libkqueue on Linux)
      EVLOOP_NO_NET           leaves out streams and TCP
-     EVLOOP_NO_THREADS       leaves out evl_thread_*, evl_mutex_* and their kin
-     EVLOOP_NO_FS, EVLOOP_NO_DNS, EVLOOP_NO_PROCESS, EVLOOP_NO_SIGNAL, EVLOOP_NO_FS_EVENT,
-     EVLOOP_NO_TTY, EVLOOP_NO_OS, EVLOOP_NO_DIAG
+     EVLOOP_NO_THREADS       leaves out evl_thread_*, evl_mutex_* and their kin; a pool's jobs run on the
+                             loop's thread, in the poll phase
+     EVLOOP_NO_DNS           leaves out name lookup
+     EVLOOP_NO_FS, EVLOOP_NO_PROCESS, EVLOOP_NO_SIGNAL, EVLOOP_NO_FS_EVENT, EVLOOP_NO_TTY,
+     EVLOOP_NO_OS, EVLOOP_NO_DIAG
                              leave out parts that this version does not have yet: accepted, no effect
      EVLOOP_MALLOC(size), EVLOOP_CALLOC(count, size), EVLOOP_REALLOC(ptr, size), EVLOOP_FREE(ptr)
                              all four or none; default the C library's. Called from the loop's
-                             thread, and MALLOC from any thread that calls evl_post.
+                             thread, from any thread that calls evl_post, and from a pool's.
      EVLOOP_ASSERT(condition)
                              checks the library's own invariants, never your input; default
                              assert when EVLOOP_DEBUG_ASSERT is defined, else nothing
@@ -10732,7 +10735,8 @@ static const evli_handle_type_t *evli_handle_type_of(evl_handle_type type) {
 
 /* ==== [SECTION] Changelog and licence ==== */
 
-/* 0.1.0  The loop core, timers, tasks, watchers, async, posts, TCP, poll handles; epoll and poll.
+/* 0.1.0  The loop core, timers, tasks, watchers, async, posts, TCP, poll handles, worker pools, name
+ *        lookup; epoll, kqueue, I/O completion ports and poll.
  *
  * This file is yours under either of two licences, as you like.
  *
