@@ -1809,6 +1809,10 @@ TEST(pool_fork_then_destroy_in_the_child) {
 TEST(pool_fork_under_load) {
     NEED_THREADS_AFTER_FORK();
     open_both(3);
+    occupy(
+        3); /* all threads run: one that is just starting may hold the allocator of a sanitizer */
+    open_gate(3);
+    run_all();
     for (int round = 0; round < (test_slow() ? 20 : 100); round++) {
         for (int i = 0; i < 300; i++)
             queue(&jobs[i]);
