@@ -144,8 +144,9 @@
 
    Threads. Everything belongs to the loop's thread but evl_async_send, evl_post and evl_post_stop,
    which may be called from any thread (evl_async_send and evl_post_stop from a signal handler, too).
-   Two loops in two threads share nothing but the pool that does their jobs. A comment that says nothing of threads means: the
-   loop's thread. Forking: call evl_loop_fork in the child before the loop runs there.
+   Two loops in two threads share nothing but the pool that does their jobs. A comment that says
+   nothing of threads means: the loop's thread. Forking: call evl_loop_fork in the child before the
+   loop runs there.
 
    Errors. Every call that can fail returns 0 or a count, or a negative EVL_E… code at once, and
    then nothing has changed. What fails later comes to the callback as its status. Nothing that the
