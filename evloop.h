@@ -1,8 +1,9 @@
 /* evloop.h - an event loop in one file. Public domain (Unlicense) or MIT-0, as you like: see the end.
 
-   Timers, tasks, wake-ups, TCP and descriptor watching on one thread, after libuv's model and names
-   (`uv_run` is `evl_run`), with what a runtime or a server needs on top: Node's task queues, lent
-   read buffers, watermarks and caps, stream timeouts, time slices for a game's frame.
+   Timers, tasks, wake-ups, TCP, descriptor watching and name lookup on one thread, with a pool of
+   others for what would block it, after libuv's model and names (`uv_run` is `evl_run`). On top comes
+   what a runtime or a server needs: Node's task queues, lent read buffers, watermarks and caps, stream
+   timeouts, time slices for a game's frame.
 
    Do this in ONE .c or .cpp file, before anything else is included:
 
@@ -51,6 +52,9 @@
        - [SECTION] Poll
        - [SECTION] Addresses
        - [SECTION] Threads
+       - [SECTION] Histograms
+       - [SECTION] Worker pool
+       - [SECTION] Name lookup
      Implementation
        - [SECTION] Platform
        - [SECTION] Memory
@@ -59,6 +63,7 @@
        - [SECTION] Lock-free stack
        - [SECTION] Timer heap
        - [SECTION] Task ring
+       - [SECTION] Histogram functions
        - [SECTION] Error table
        - [SECTION] POSIX system calls
        - [SECTION] Windows system calls
@@ -80,6 +85,7 @@
        - [SECTION] Task functions
        - [SECTION] Watcher functions
        - [SECTION] Async and posts
+       - [SECTION] Address functions
        - [SECTION] Stream reading
        - [SECTION] Stream writing
        - [SECTION] Stream listening
@@ -88,7 +94,11 @@
        - [SECTION] Pump
        - [SECTION] TCP functions
        - [SECTION] Poll functions
-       - [SECTION] Address functions
+       - [SECTION] Worker threads
+       - [SECTION] Pool functions
+       - [SECTION] Work functions
+       - [SECTION] Host names
+       - [SECTION] Name lookup functions
        - [SECTION] Dispatch tables
      Appendix
        - [SECTION] libuv names
@@ -134,8 +144,9 @@
 
    Threads. Everything belongs to the loop's thread but evl_async_send, evl_post and evl_post_stop,
    which may be called from any thread (evl_async_send and evl_post_stop from a signal handler, too).
-   Two loops in two threads share nothing. A comment that says nothing of threads means: the
-   loop's thread. Forking: call evl_loop_fork in the child before the loop runs there.
+   Two loops in two threads share nothing but the pool that does their jobs. A comment that says
+   nothing of threads means: the loop's thread. Forking: call evl_loop_fork in the child before the
+   loop runs there.
 
    Errors. Every call that can fail returns 0 or a count, or a negative EVL_E… code at once, and
    then nothing has changed. What fails later comes to the callback as its status. Nothing that the
@@ -180,13 +191,15 @@
      EVLOOP_UV_NAMES         libuv's names as well: uv_run, UV_EINVAL, ...
      EVLOOP_USE_KQUEUE       a kqueue backend where the system has none of its own (libkqueue on Linux)
      EVLOOP_NO_NET           leaves out streams and TCP
-     EVLOOP_NO_THREADS       leaves out evl_thread_*, evl_mutex_* and their kin
-     EVLOOP_NO_FS, EVLOOP_NO_DNS, EVLOOP_NO_PROCESS, EVLOOP_NO_SIGNAL, EVLOOP_NO_FS_EVENT,
-     EVLOOP_NO_TTY, EVLOOP_NO_OS, EVLOOP_NO_DIAG
+     EVLOOP_NO_THREADS       leaves out evl_thread_*, evl_mutex_* and their kin; a pool's jobs run on the
+                             loop's thread, in the poll phase
+     EVLOOP_NO_DNS           leaves out name lookup
+     EVLOOP_NO_FS, EVLOOP_NO_PROCESS, EVLOOP_NO_SIGNAL, EVLOOP_NO_FS_EVENT, EVLOOP_NO_TTY,
+     EVLOOP_NO_OS, EVLOOP_NO_DIAG
                              leave out parts that this version does not have yet: accepted, no effect
      EVLOOP_MALLOC(size), EVLOOP_CALLOC(count, size), EVLOOP_REALLOC(ptr, size), EVLOOP_FREE(ptr)
                              all four or none; default the C library's. Called from the loop's
-                             thread, and MALLOC from any thread that calls evl_post.
+                             thread, from any thread that calls evl_post, and from a pool's.
      EVLOOP_ASSERT(condition)
                              checks the library's own invariants, never your input; default
                              assert when EVLOOP_DEBUG_ASSERT is defined, else nothing
@@ -232,6 +245,7 @@ extern "C" {
 struct sockaddr;
 struct sockaddr_in;
 struct sockaddr_in6;
+struct addrinfo;
 #if defined(_MSC_VER) && !defined(_SSIZE_T_DEFINED)
 #define _SSIZE_T_DEFINED
 typedef intptr_t ssize_t;
@@ -304,6 +318,11 @@ typedef struct evl_shutdown_s evl_shutdown_t;
 typedef struct evl_write_s evl_write_t;
 typedef struct evl_connect_s evl_connect_t;
 typedef struct evl_pump_s evl_pump_t;
+typedef struct evl_work_s evl_work_t;
+typedef struct evl_random_s evl_random_t;
+typedef struct evl_getaddrinfo_s evl_getaddrinfo_t;
+typedef struct evl_getnameinfo_s evl_getnameinfo_t;
+typedef struct evl_pool_s evl_pool_t;
 
 /* Versions as numbers and text, of the libuv interface that is followed. Thread: any. */
 EVLOOP_API unsigned int evl_version(void);
@@ -669,6 +688,20 @@ typedef struct evli_io_s {
     int32_t error;    /* the engine's: an error to be reported later */
 } evli_io_t;
 
+/* What a pool has to do for a request. */
+typedef struct evli_job_s {
+    evli_link_t own;           /* in the loop's list of its jobs */
+    evli_link_t link;          /* in the pool's queue */
+    evli_node_t node;          /* on its way to the pool or back, or claimed by a worker */
+    struct evli_node_s **slot; /* the worker's claim; NULL: never claimed */
+    evl_loop_t *loop;
+    evl_pool_t *pool;
+    uint64_t queued_ns;
+    uint32_t kind; /* whose job it is: EVLI_JOB_… */
+    int32_t error;
+    uint32_t back; /* atomic: it is done, or was cancelled, and on its way to the loop */
+} evli_job_t;
+
 typedef struct evli_ring_s {
     struct evli_ring_item_s *items;
     uint32_t head, count, capacity; /* the capacity is a power of two, or 0 */
@@ -729,6 +762,10 @@ struct evl_loop_s {
         evli_node_t **async_end;  /* … the end of that */
         evli_node_t *async_batch; /* to run in this one */
         evli_node_t *post_batch;
+        evli_node_t *finished; /* atomic: jobs back from the pool and not yet seen */
+        evli_node_t *job_batch;
+        evli_link_t jobs;     /* that are outstanding */
+        evl_pool_t *pool;     /* NULL: the default one */
         uint32_t awake;       /* atomic: 1 while a sender need not wake the loop */
         uint32_t senders;     /* atomic: threads inside a send */
         uint32_t stop;        /* atomic */
@@ -737,6 +774,7 @@ struct evl_loop_s {
         uint32_t late_rounds; /* of pending callbacks in this poll phase */
         uint64_t deadline_ns; /* of evl_run_for; 0: none */
         uint64_t callbacks;   /* made while under a deadline */
+        uint64_t wake_ns;     /* when a sleep is to end, whatever timers say; 0: no such time */
         char *lent;           /* the block that reads without an alloc_cb go into */
         const struct evli_backend_s *backend;
         void *poller; /* the backend's state */
@@ -776,7 +814,8 @@ EVLOOP_API evl_loop_t *evl_default_loop(void);
 EVLOOP_API evl_loop_t *evl_loop_new(void);
 EVLOOP_API void evl_loop_delete(evl_loop_t *loop);
 
-/* Releases what the library holds for the whole process: the default loop, if nothing is open in it.
+/* Releases what the library holds for the whole process: the default loop, if nothing is open in it,
+ * and the default pool, once it has done what is queued.
  * Thread: any, when no loop runs any more. */
 EVLOOP_API void evl_library_shutdown(void);
 
@@ -1391,30 +1430,6 @@ EVLOOP_API int evl_poll_start(evl_poll_t *poll, int events, evl_poll_cb cb);
 /* Stops watching. The descriptor may be closed right after. */
 EVLOOP_API int evl_poll_stop(evl_poll_t *poll);
 
-#if EVLI_HAVE_STREAMS
-
-/* Room for a handle, or a request, of whichever type. */
-union evl_any_handle {
-    evl_handle_t handle;
-    evl_async_t async;
-    evl_check_t check;
-    evl_idle_t idle;
-    evl_poll_t poll;
-    evl_prepare_t prepare;
-    evl_stream_t stream;
-    evl_tcp_t tcp;
-    evl_timer_t timer;
-};
-union evl_any_req {
-    evl_req_t req;
-    evl_connect_t connect;
-    evl_pump_t pump;
-    evl_shutdown_t shutdown;
-    evl_write_t write;
-};
-
-#endif /* EVLI_HAVE_STREAMS */
-
 /* ==== [SECTION] Addresses ==== */
 
 /* Numeric addresses to sockaddr and back, no lookup. An IPv6 address may carry a %scope, which
@@ -1430,8 +1445,6 @@ EVLOOP_API int evl_inet_ntop(int af, const void *src, char *dst, size_t size);
 EVLOOP_API int evl_inet_pton(int af, const char *src, void *dst);
 
 /* ==== [SECTION] Threads ==== */
-
-#if !defined(EVLOOP_NO_THREADS)
 
 #if defined(_WIN32)
 typedef void *evl_thread_t;
@@ -1488,6 +1501,8 @@ typedef struct evl_thread_options_s {
     size_t
         stack_size; /* bytes, with EVL_THREAD_HAS_STACK_SIZE, rounded up; 0: as the main thread's */
 } evl_thread_options_t;
+
+#if !defined(EVLOOP_NO_THREADS)
 
 /* Threads. Errors: EVL_EAGAIN (the system has none left), EVL_ENOMEM. Thread: any. */
 EVLOOP_API int evl_thread_create(evl_thread_t *thread, evl_thread_cb entry, void *arg);
@@ -1547,6 +1562,219 @@ EVLOOP_API void *evl_key_get(evl_key_t *key);
 EVLOOP_API void evl_key_set(evl_key_t *key, void *value);
 
 #endif /* !EVLOOP_NO_THREADS */
+
+/* ==== [SECTION] Histograms ==== */
+
+/* How often values came, most of them nanoseconds, in classes that are at most a sixteenth wide. */
+typedef struct evl_histogram_s {
+    struct {
+        uint64_t count, min, max;
+        double mean, spread;   /* the latter: the sum of the squares of the distances from it */
+        uint64_t classes[976]; /* 0 to 15 have their own; from there 16 for each power of two */
+    } priv;
+} evl_histogram_t;
+
+/* Empties a histogram, as is also due before its first use, and adds a value. */
+EVLOOP_API void evl_histogram_reset(evl_histogram_t *histogram);
+EVLOOP_API void evl_histogram_record(evl_histogram_t *histogram, uint64_t value);
+
+/* How many values there are, and what they are like; 0 when there are none. The percentile is the
+ * value that `p` percent of them do not exceed, to a sixteenth. */
+EVLOOP_API uint64_t evl_histogram_count(const evl_histogram_t *histogram);
+EVLOOP_API uint64_t evl_histogram_min(const evl_histogram_t *histogram);
+EVLOOP_API uint64_t evl_histogram_max(const evl_histogram_t *histogram);
+EVLOOP_API uint64_t evl_histogram_percentile(const evl_histogram_t *histogram, double p);
+EVLOOP_API double evl_histogram_mean(const evl_histogram_t *histogram);
+EVLOOP_API double evl_histogram_stddev(const evl_histogram_t *histogram);
+
+/* ==== [SECTION] Worker pool ==== */
+
+/* Threads that do what would block the loop. There is one pool for the process, of 4 threads or
+ * EVLOOP_THREADPOOL_SIZE (1 to 1024) of the environment, and there may be pools of your own. Threads
+ * start when a pool is first used; no signals are delivered to them. A job of a kind that may take
+ * seconds, such as the lookup of a name, gets at most half of them.
+ * With EVLOOP_NO_THREADS jobs run on the loop's thread, in the poll phase. */
+typedef struct {
+    unsigned threads;   /* 0: 4; at most 1024 */
+    unsigned max_queue; /* jobs that may wait; 0: no cap */
+    size_t stack_size;  /* bytes; 0: as for evl_thread_create */
+    const char *name;   /* of the threads, as debuggers show it: 15 bytes are kept; NULL: evloop */
+} evl_pool_options_t;
+
+typedef struct {
+    unsigned threads, idle;  /* that run; of those, without a job */
+    unsigned queued;         /* jobs that wait */
+    unsigned running;        /* jobs that are being done */
+    uint64_t completed;      /* jobs so far */
+    evl_histogram_t wait_ns; /* from being queued to being begun */
+    evl_histogram_t run_ns;  /* from there to the end */
+} evl_pool_stats_t;
+
+struct evl_pool_s {
+    void *data; /* yours */
+    struct {
+        evl_mutex_t mutex;
+        evl_cond_t cond;
+        evli_node_t *incoming; /* atomic: jobs that no thread has seen */
+        evli_link_t queue;     /* jobs, the oldest first */
+        evli_link_t slow;      /* … of the kinds that may take long */
+        uint32_t queued;       /* atomic: jobs that wait, in all */
+        uint32_t sleeping;     /* atomic: threads without a job */
+        uint32_t waking;       /* atomic: one of them has been signalled and is not awake yet */
+        uint32_t started;      /* atomic: threads that run */
+        uint32_t threads, max_queue, slow_running, running, closing;
+        size_t stack_size;
+        char name[16];
+        evl_pool_t *next; /* in the list of all */
+        struct evli_worker_s *workers;
+        uint64_t completed;
+        evl_histogram_t *wait_ns, *run_ns;
+    } priv;
+};
+
+/* Makes a pool; `options` may be NULL. evl_pool_close finishes what is queued and joins the threads;
+ * no loop may use the pool then. Thread: any.
+ * Errors: EVL_EINVAL (more than 1024 threads), EVL_ENOMEM; of close EVL_EBUSY (a thread of the pool
+ * calls it). */
+EVLOOP_API int evl_pool_init(evl_pool_t *pool, const evl_pool_options_t *options);
+EVLOOP_API int evl_pool_close(evl_pool_t *pool);
+
+/* What the pool has done so far; NULL means the default pool. A thread tells what it has done when it
+ * comes for more, so the figures may be a few jobs behind the callbacks. Without threads there are
+ * no histograms. Thread: any. */
+EVLOOP_API int evl_pool_stats(evl_pool_t *pool, evl_pool_stats_t *out);
+
+/* Has the loop use a pool from now on; NULL: the default one. Several loops may use one pool.
+ * Lifetime: the pool must stay until the loop is closed or has another. */
+EVLOOP_API int evl_loop_set_pool(evl_loop_t *loop, evl_pool_t *pool);
+
+typedef void (*evl_work_cb)(evl_work_t *req);
+typedef void (*evl_after_work_cb)(evl_work_t *req, int status);
+struct evl_work_s {
+    EVLI_REQ_FIELDS
+    evl_loop_t *loop; /* read-only */
+    evl_work_cb work_cb;
+    evl_after_work_cb after_work_cb;
+    struct {
+        evli_job_t job;
+    } priv;
+} EVLI_MAY_ALIAS;
+
+/* Has `work_cb` called on a thread of the pool and then `after_work_cb` (which may be NULL) on the
+ * loop's, in the poll phase. What work_cb wrote is visible there. When work_cb forks, its child must
+ * not return from it.
+ * Errors: EVL_EINVAL (work_cb is NULL), EVL_ENOBUFS (the pool's queue is full), EVL_EAGAIN (no thread
+ * could be started), EVL_ENOMEM. Allocates nothing. */
+EVLOOP_API int evl_queue_work(evl_loop_t *loop, evl_work_t *req, evl_work_cb work_cb,
+                              evl_after_work_cb after_work_cb);
+
+/* Takes back a request that waits for a thread: its callback gets EVL_ECANCELED in the next poll
+ * phase. Errors: EVL_EBUSY (it runs, or has), EVL_EINVAL (not a request of a pool). */
+EVLOOP_API int evl_cancel(evl_req_t *req);
+
+typedef void (*evl_random_cb)(evl_random_t *req, int status, void *buf, size_t buflen);
+struct evl_random_s {
+    EVLI_REQ_FIELDS
+    evl_loop_t *loop; /* read-only */
+    int status;
+    void *buf;
+    size_t buflen;
+    evl_random_cb cb;
+    struct {
+        evli_job_t job;
+    } priv;
+} EVLI_MAY_ALIAS;
+
+/* Fills a buffer with random bytes of the system, fit for keys. With `cb` NULL at once, and then loop
+ * and req may be NULL and any thread may call. Errors: EVL_EINVAL (flags are not 0), EVL_E2BIG (more
+ * than 2 GiB), those of evl_queue_work, what the system reports. */
+EVLOOP_API int evl_random(evl_loop_t *loop, evl_random_t *req, void *buf, size_t buflen,
+                          unsigned flags, evl_random_cb cb);
+
+/* ==== [SECTION] Name lookup ==== */
+
+typedef void (*evl_getaddrinfo_cb)(evl_getaddrinfo_t *req, int status, struct addrinfo *res);
+typedef void (*evl_getnameinfo_cb)(evl_getnameinfo_t *req, int status, const char *hostname,
+                                   const char *service);
+
+struct evl_getaddrinfo_s {
+    EVLI_REQ_FIELDS
+    evl_loop_t *loop;          /* read-only */
+    struct addrinfo *addrinfo; /* read-only: the result, the caller's to free */
+    struct {
+        evli_job_t job;
+        evl_getaddrinfo_cb cb;
+        char *host, *service;   /* copies, in one block that starts with the hints */
+        struct addrinfo *hints; /* NULL: none */
+        void *block;
+        int result;
+    } priv;
+} EVLI_MAY_ALIAS;
+
+struct evl_getnameinfo_s {
+    EVLI_REQ_FIELDS
+    evl_loop_t *loop; /* read-only */
+    char host[1025];  /* read-only: the results, "" unless the status is 0 */
+    char service[32];
+    struct {
+        evli_job_t job;
+        evl_getnameinfo_cb cb;
+        uint64_t addr[16]; /* a copy of the address */
+        int flags;
+        int result;
+    } priv;
+} EVLI_MAY_ALIAS;
+
+#if !defined(EVLOOP_NO_DNS)
+
+/* Looks up a host name, a service, or both, as getaddrinfo does. Names that are not ASCII are UTF-8,
+ * and looked up in their IDNA form. `hints` and one of the two may be NULL. With `cb` NULL it waits
+ * for the result, which is then in req->addrinfo; loop may be NULL then, and any thread may call.
+ * Lifetime: the arguments need not outlive the call; the result is freed by evl_freeaddrinfo.
+ * Errors: EVL_EINVAL (both names are NULL, or one is no UTF-8), EVL_ENAMETOOLONG (a label over 63
+ * bytes, a name over 253), EVL_ENOMEM, those of evl_queue_work; as status an EVL_EAI_… code,
+ * EVL_EAI_CANCELED after evl_cancel. */
+EVLOOP_API int evl_getaddrinfo(evl_loop_t *loop, evl_getaddrinfo_t *req, evl_getaddrinfo_cb cb,
+                               const char *node, const char *service, const struct addrinfo *hints);
+
+/* Frees a result; NULL is fine. Thread: any. */
+EVLOOP_API void evl_freeaddrinfo(struct addrinfo *ai);
+
+/* Looks up the names of an address, as getnameinfo does with those flags (NI_…). With `cb` NULL it
+ * waits for the result, which is then in req->host and req->service.
+ * Errors: EVL_EINVAL (neither IPv4 nor IPv6), those of evl_queue_work; as status an EVL_EAI_… code. */
+EVLOOP_API int evl_getnameinfo(evl_loop_t *loop, evl_getnameinfo_t *req, evl_getnameinfo_cb cb,
+                               const struct sockaddr *addr, int flags);
+
+#endif /* !EVLOOP_NO_DNS */
+
+#if EVLI_HAVE_STREAMS
+
+/* Room for a handle, or a request, of whichever type. */
+union evl_any_handle {
+    evl_handle_t handle;
+    evl_async_t async;
+    evl_check_t check;
+    evl_idle_t idle;
+    evl_poll_t poll;
+    evl_prepare_t prepare;
+    evl_stream_t stream;
+    evl_tcp_t tcp;
+    evl_timer_t timer;
+};
+union evl_any_req {
+    evl_req_t req;
+    evl_connect_t connect;
+    evl_getaddrinfo_t getaddrinfo;
+    evl_getnameinfo_t getnameinfo;
+    evl_pump_t pump;
+    evl_random_t random;
+    evl_shutdown_t shutdown;
+    evl_work_t work;
+    evl_write_t write;
+};
+
+#endif /* EVLI_HAVE_STREAMS */
 
 #ifdef __cplusplus
 } /* extern "C" */
@@ -1633,6 +1861,7 @@ EVLOOP_API void evl_key_set(evl_key_t *key, void *value);
 #include <arpa/inet.h>
 #include <fcntl.h>
 #include <ifaddrs.h>
+#include <netdb.h>
 #include <net/if.h>
 #include <netinet/tcp.h>
 #include <poll.h>
@@ -1649,6 +1878,8 @@ EVLOOP_API void evl_key_set(evl_key_t *key, void *value);
 #if EVLI_HAVE_EPOLL
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
+#endif
+#if defined(__linux__)
 #include <sys/syscall.h>
 #endif
 #if EVLI_HAVE_KQUEUE
@@ -1659,6 +1890,10 @@ EVLOOP_API void evl_key_set(evl_key_t *key, void *value);
 #endif
 #if defined(__APPLE__)
 #include <mach/mach.h>
+#include <sys/random.h>
+#endif
+#if defined(__FreeBSD__) || defined(__OpenBSD__)
+#include <pthread_np.h>
 #endif
 
 #if defined(__GLIBC__) && !defined(__USE_GNU)
@@ -2245,6 +2480,91 @@ static struct evli_ring_item_s evli_ring_pop(evli_ring_t *ring) {
     return item;
 }
 
+/* ==== [SECTION] Histogram functions ==== */
+
+/* The class of a value: itself below 16; else which power of two it reaches, and its next four bits. */
+static unsigned evli_histogram_class(uint64_t value) {
+    unsigned power = 0, step;
+    for (step = 32; step > 0; step /= 2)
+        if (value >> (power + step) != 0)
+            power += step;
+    return power < 4 ? (unsigned)value : (power - 3) * 16 + (unsigned)(value >> (power - 4) & 15);
+}
+
+/* The greatest value of a class. */
+static uint64_t evli_histogram_top(unsigned index) {
+    unsigned shift = index < 16 ? 0 : index / 16 - 1;
+    uint64_t first = index < 16 ? index : (uint64_t)(16 + index % 16) << shift;
+    return first + (((uint64_t)1 << shift) - 1);
+}
+
+EVLOOP_API void evl_histogram_reset(evl_histogram_t *histogram) {
+    memset(histogram, 0, sizeof(*histogram));
+}
+
+/* Mean and deviation by Welford's method, which does not lose small differences of large values. */
+EVLOOP_API void evl_histogram_record(evl_histogram_t *histogram, uint64_t value) {
+    double distance;
+    if (histogram->priv.count == 0 || value < histogram->priv.min)
+        histogram->priv.min = value;
+    if (value > histogram->priv.max)
+        histogram->priv.max = value;
+    histogram->priv.count++;
+    distance = (double)value - histogram->priv.mean;
+    histogram->priv.mean += distance / (double)histogram->priv.count;
+    histogram->priv.spread += distance * ((double)value - histogram->priv.mean);
+    histogram->priv.classes[evli_histogram_class(value)]++;
+}
+
+EVLOOP_API uint64_t evl_histogram_count(const evl_histogram_t *histogram) {
+    return histogram->priv.count;
+}
+
+EVLOOP_API uint64_t evl_histogram_min(const evl_histogram_t *histogram) {
+    return histogram->priv.min;
+}
+
+EVLOOP_API uint64_t evl_histogram_max(const evl_histogram_t *histogram) {
+    return histogram->priv.max;
+}
+
+EVLOOP_API uint64_t evl_histogram_percentile(const evl_histogram_t *histogram, double p) {
+    double wanted = p < 0 ? 0 : p > 100 ? 100 : p;
+    uint64_t seen = 0, top;
+    unsigned i;
+    for (i = 0; i < EVLI_COUNT(histogram->priv.classes); i++) {
+        seen += histogram->priv.classes[i];
+        if (seen > 0 && (double)seen * 100 >= wanted * (double)histogram->priv.count)
+            break;
+    }
+    if (i == EVLI_COUNT(histogram->priv.classes))
+        return 0;
+    top = evli_histogram_top(i);
+    return top < histogram->priv.max ? top : histogram->priv.max;
+}
+
+EVLOOP_API double evl_histogram_mean(const evl_histogram_t *histogram) {
+    return histogram->priv.mean;
+}
+
+/* By Newton's method: the library does without libm. */
+static double evli_square_root(double x) {
+    double root = x > 1 ? x : 1, before;
+    if (!(x > 0))
+        return 0;
+    do {
+        before = root;
+        root = (root + x / root) / 2;
+    } while (root < before);
+    return before;
+}
+
+EVLOOP_API double evl_histogram_stddev(const evl_histogram_t *histogram) {
+    if (histogram->priv.count == 0)
+        return 0;
+    return evli_square_root(histogram->priv.spread / (double)histogram->priv.count);
+}
+
 /* ==== [SECTION] Error table ==== */
 
 static const struct {
@@ -2672,6 +2992,63 @@ EVLI_SPARE int evli_sys_set_blocking(evl_os_sock_t fd, int blocking) {
     return evli_sys_nonblock(fd, !blocking);
 }
 
+/* What every system of this kind has. */
+static int evli_sys_urandom(char *base, size_t len) {
+    int fd = open("/dev/urandom", O_RDONLY | O_CLOEXEC), err = 0;
+    if (fd < 0)
+        return -errno;
+    while (len > 0 && err == 0) {
+        ssize_t n = read(fd, base, len);
+        if (n > 0) {
+            base += n;
+            len -= (size_t)n;
+        } else if (n == 0 || errno != EINTR) {
+            err = n == 0 ? (int)EVL_EIO : -errno;
+        }
+    }
+    evli_sys_close(fd);
+    return err;
+}
+
+#if defined(__linux__) && defined(SYS_getrandom)
+
+static int evli_sys_random(char *base, size_t len) {
+    while (len > 0) {
+        int fault = EVLOOP_FAULT("getrandom");
+        long n = fault ? evli_fail(fault) : syscall(SYS_getrandom, base, len, 0);
+        if (n > 0) {
+            base += n;
+            len -= (size_t)n;
+        } else if (n == 0 || errno != EINTR) {
+            return n < 0 && (errno == ENOSYS || errno == EPERM) ? evli_sys_urandom(base, len)
+                   : n < 0                                      ? -errno
+                                                                : (int)EVL_EIO;
+        }
+    }
+    return 0;
+}
+
+#elif defined(__APPLE__) || defined(__FreeBSD__) || defined(__OpenBSD__)
+
+static int evli_sys_random(char *base, size_t len) {
+    while (len > 0) {
+        size_t part = len < 256 ? len : 256; /* it gives no more at a time */
+        if (getentropy(base, part) != 0)
+            return errno == ENOSYS ? evli_sys_urandom(base, len) : -errno;
+        base += part;
+        len -= part;
+    }
+    return 0;
+}
+
+#else
+
+static int evli_sys_random(char *base, size_t len) {
+    return evli_sys_urandom(base, len);
+}
+
+#endif
+
 /* A port may be bound while connections of its last owner linger. */
 EVLI_SPARE int evli_sys_reuseaddr(evl_os_sock_t fd) {
     int on = 1;
@@ -2784,6 +3161,74 @@ EVLI_SPARE int evli_sys_reuseport(evl_os_sock_t fd) {
 }
 
 #endif
+
+#if !defined(EVLOOP_NO_DNS)
+
+static const struct {
+    int system;
+    int code;
+} evli_eai_errors[] = {
+#if defined(EAI_ADDRFAMILY)
+    {EAI_ADDRFAMILY, EVL_EAI_ADDRFAMILY},
+#endif
+    {EAI_AGAIN, EVL_EAI_AGAIN},
+    {EAI_BADFLAGS, EVL_EAI_BADFLAGS},
+#if defined(EAI_BADHINTS)
+    {EAI_BADHINTS, EVL_EAI_BADHINTS},
+#endif
+#if defined(EAI_CANCELED)
+    {EAI_CANCELED, EVL_EAI_CANCELED},
+#endif
+    {EAI_FAIL, EVL_EAI_FAIL},
+    {EAI_FAMILY, EVL_EAI_FAMILY},
+    {EAI_MEMORY, EVL_EAI_MEMORY},
+    {EAI_NONAME, EVL_EAI_NONAME},
+#if defined(EAI_NODATA)
+    {EAI_NODATA, EVL_EAI_NODATA},
+#endif
+#if defined(EAI_OVERFLOW)
+    {EAI_OVERFLOW, EVL_EAI_OVERFLOW},
+#endif
+#if defined(EAI_PROTOCOL)
+    {EAI_PROTOCOL, EVL_EAI_PROTOCOL},
+#endif
+    {EAI_SERVICE, EVL_EAI_SERVICE},
+    {EAI_SOCKTYPE, EVL_EAI_SOCKTYPE},
+};
+
+/* The code for what the resolver reports; errno counts where it says so. */
+static int evli_eai_error(int error) {
+    size_t i;
+    if (error == 0)
+        return 0;
+    if (error == EAI_SYSTEM)
+        return -errno;
+    for (i = 0; i < EVLI_COUNT(evli_eai_errors); i++)
+        if (evli_eai_errors[i].system == error)
+            return evli_eai_errors[i].code;
+    return EVL_UNKNOWN;
+}
+
+static int evli_sys_getaddrinfo(const char *host, const char *service, const struct addrinfo *hints,
+                                struct addrinfo **result) {
+    int fault = EVLOOP_FAULT("getaddrinfo");
+    return evli_eai_error(fault ? fault : getaddrinfo(host, service, hints, result));
+}
+
+static void evli_sys_freeaddrinfo(struct addrinfo *result) {
+    if (result != NULL)
+        freeaddrinfo(result);
+}
+
+static int evli_sys_getnameinfo(const struct sockaddr *addr, char host[1025], char service[32],
+                                int flags) {
+    socklen_t len = addr->sa_family == AF_INET ? (socklen_t)sizeof(struct sockaddr_in)
+                                               : (socklen_t)sizeof(struct sockaddr_in6);
+    int fault = EVLOOP_FAULT("getnameinfo");
+    return evli_eai_error(fault ? fault : getnameinfo(addr, len, host, 1025, service, 32, flags));
+}
+
+#endif /* !EVLOOP_NO_DNS */
 
 EVLI_SPARE uint32_t evli_sys_link_local_scope(void) {
     struct ifaddrs *all, *one;
@@ -3193,6 +3638,142 @@ EVLI_SPARE int evli_sys_block_signal(int signum) {
     return EVL_ENOSYS; /* Windows has no signals to block */
 }
 
+#if !defined(EVLOOP_NO_DNS)
+
+static const struct {
+    int system;
+    int code;
+} evli_eai_errors[] = {
+    {WSATRY_AGAIN, EVL_EAI_AGAIN},
+    {WSAEINVAL, EVL_EAI_BADFLAGS},
+    {WSANO_RECOVERY, EVL_EAI_FAIL},
+    {WSAEAFNOSUPPORT, EVL_EAI_FAMILY},
+    {WSA_NOT_ENOUGH_MEMORY, EVL_EAI_MEMORY},
+    {WSAHOST_NOT_FOUND, EVL_EAI_NONAME},
+    {WSANO_DATA, EVL_EAI_NODATA},
+    {WSATYPE_NOT_FOUND, EVL_EAI_SERVICE},
+    {WSAESOCKTNOSUPPORT, EVL_EAI_SOCKTYPE},
+};
+
+static int evli_eai_error(int error) {
+    size_t i;
+    for (i = 0; i < EVLI_COUNT(evli_eai_errors); i++)
+        if (evli_eai_errors[i].system == error)
+            return evli_eai_errors[i].code;
+    return evl_translate_sys_error(error);
+}
+
+/* The bytes that an entry takes in the block that is made of a result. */
+static size_t evli_addrinfo_size(const ADDRINFOW *entry) {
+    size_t size = sizeof(struct addrinfo) + (entry->ai_addrlen + 7) / 8 * 8;
+    if (entry->ai_canonname != NULL)
+        size +=
+            (size_t)WideCharToMultiByte(CP_UTF8, 0, entry->ai_canonname, -1, NULL, 0, NULL, NULL);
+    return (size + 7) / 8 * 8;
+}
+
+static void evli_addrinfo_copy(const ADDRINFOW *entry, char *block) {
+    struct addrinfo *copy = (struct addrinfo *)(void *)block;
+    char *name = block + sizeof(*copy) + (entry->ai_addrlen + 7) / 8 * 8;
+    memset(copy, 0, sizeof(*copy));
+    copy->ai_flags = entry->ai_flags;
+    copy->ai_family = entry->ai_family;
+    copy->ai_socktype = entry->ai_socktype;
+    copy->ai_protocol = entry->ai_protocol;
+    copy->ai_addrlen = entry->ai_addrlen;
+    copy->ai_addr = (struct sockaddr *)(void *)(copy + 1);
+    memcpy(copy->ai_addr, entry->ai_addr, entry->ai_addrlen);
+    if (entry->ai_canonname != NULL) {
+        WideCharToMultiByte(CP_UTF8, 0, entry->ai_canonname, -1, name, INT_MAX, NULL, NULL);
+        copy->ai_canonname = name;
+    }
+    if (entry->ai_next != NULL)
+        copy->ai_next = (struct addrinfo *)(void *)(block + evli_addrinfo_size(entry));
+}
+
+/* Makes one block of a result, with narrow names. NULL: no memory. */
+static struct addrinfo *evli_addrinfo_narrow(const ADDRINFOW *list) {
+    const ADDRINFOW *entry;
+    size_t size = 0;
+    char *block, *at;
+    for (entry = list; entry != NULL; entry = entry->ai_next)
+        size += evli_addrinfo_size(entry);
+    at = block = (char *)evli_malloc(size);
+    for (entry = list; block != NULL && entry != NULL; entry = entry->ai_next) {
+        evli_addrinfo_copy(entry, at);
+        at += evli_addrinfo_size(entry);
+    }
+    return (struct addrinfo *)(void *)block;
+}
+
+static int evli_sys_getaddrinfo(const char *host, const char *service, const struct addrinfo *hints,
+                                struct addrinfo **result) {
+    WCHAR wide_host[256], wide_service[64];
+    ADDRINFOW wide_hints, *list = NULL;
+    int error = EVLOOP_FAULT("getaddrinfo"), err = evli_wsa_init();
+    if (err != 0)
+        return err;
+    memset(&wide_hints, 0, sizeof(wide_hints));
+    if (hints != NULL) {
+        wide_hints.ai_flags = hints->ai_flags;
+        wide_hints.ai_family = hints->ai_family;
+        wide_hints.ai_socktype = hints->ai_socktype;
+        wide_hints.ai_protocol = hints->ai_protocol;
+    }
+    if (host != NULL && MultiByteToWideChar(CP_UTF8, 0, host, -1, wide_host, 256) == 0)
+        return EVL_ENAMETOOLONG;
+    if (service != NULL && MultiByteToWideChar(CP_UTF8, 0, service, -1, wide_service, 64) == 0)
+        return EVL_EAI_SERVICE;
+    if (error == 0)
+        error = GetAddrInfoW(host != NULL ? wide_host : NULL, service != NULL ? wide_service : NULL,
+                             hints != NULL ? &wide_hints : NULL, &list);
+    if (error != 0)
+        return evli_eai_error(error);
+    *result = evli_addrinfo_narrow(list);
+    FreeAddrInfoW(list);
+    return *result != NULL ? 0 : (int)EVL_EAI_MEMORY;
+}
+
+static void evli_sys_freeaddrinfo(struct addrinfo *result) {
+    evli_free(result);
+}
+
+static int evli_sys_getnameinfo(const struct sockaddr *addr, char host[1025], char service[32],
+                                int flags) {
+    socklen_t len = addr->sa_family == AF_INET ? (socklen_t)sizeof(struct sockaddr_in)
+                                               : (socklen_t)sizeof(struct sockaddr_in6);
+    WCHAR wide_host[1025], wide_service[32];
+    int error = EVLOOP_FAULT("getnameinfo"), err = evli_wsa_init();
+    if (err != 0)
+        return err;
+    if (error == 0 && GetNameInfoW(addr, len, wide_host, 1025, wide_service, 32, flags) != 0)
+        error = WSAGetLastError();
+    if (error != 0)
+        return evli_eai_error(error);
+    if (WideCharToMultiByte(CP_UTF8, 0, wide_host, -1, host, 1025, NULL, NULL) == 0 ||
+        WideCharToMultiByte(CP_UTF8, 0, wide_service, -1, service, 32, NULL, NULL) == 0)
+        return EVL_EAI_OVERFLOW;
+    return 0;
+}
+
+#endif /* !EVLOOP_NO_DNS */
+
+typedef LONG(WINAPI *evli_gen_random_fn)(void *, PUCHAR, ULONG, ULONG);
+
+/* From bcrypt.dll, which is loaded when it is first needed. */
+static int evli_sys_random(char *base, size_t len) {
+    HMODULE bcrypt = LoadLibraryW(L"bcrypt.dll");
+    evli_gen_random_fn gen_random;
+    LONG status = -1;
+    if (bcrypt == NULL)
+        return evli_win_error();
+    gen_random = (evli_gen_random_fn)(void (*)(void))GetProcAddress(bcrypt, "BCryptGenRandom");
+    if (gen_random != NULL)
+        status = gen_random(NULL, (PUCHAR)base, (ULONG)len, 2 /* the system's own generator */);
+    FreeLibrary(bcrypt);
+    return status == 0 ? 0 : (int)EVL_EIO;
+}
+
 /* Two connected sockets: over loopback, and nobody else's, which the addresses prove. */
 EVLI_SPARE int evli_sys_connect_pair(evl_os_sock_t listener, evl_os_sock_t out, evl_os_sock_t *in) {
     struct sockaddr_in own, peer;
@@ -3371,7 +3952,9 @@ EVLOOP_API int evl_thread_create_ex(evl_thread_t *thread, const evl_thread_optio
         size_t stack = evli_thread_stack_size(
             options->flags & EVL_THREAD_HAS_STACK_SIZE ? options->stack_size : 0);
         do { /* glibc takes the program's thread-local variables out of the stack: it may need more */
-            err = pthread_attr_setstacksize(&attr, stack);
+            err = EVLOOP_FAULT("thread_create");
+            if (err == 0)
+                err = pthread_attr_setstacksize(&attr, stack);
             if (err == 0)
                 err = pthread_create(thread, &attr, evli_thread_main, start);
             stack *= 2;
@@ -3386,6 +3969,58 @@ EVLOOP_API int evl_thread_create_ex(evl_thread_t *thread, const evl_thread_optio
 EVLOOP_API int evl_thread_join(evl_thread_t *thread) {
     return -pthread_join(*thread, NULL);
 }
+
+/* Signals are for the program's own threads: a thread that is made in between gets none but those
+ * that tell it of its own faults. */
+static void evli_block_signals(sigset_t *before) {
+    static const int faults[] = {SIGABRT, SIGBUS, SIGFPE, SIGILL, SIGSEGV, SIGSYS, SIGTRAP};
+    sigset_t blocked;
+    size_t i;
+    sigfillset(&blocked);
+    for (i = 0; i < EVLI_COUNT(faults); i++)
+        sigdelset(&blocked, faults[i]);
+    pthread_sigmask(SIG_SETMASK, &blocked, before);
+}
+
+static int evli_worker_thread(evl_thread_t *thread, size_t stack_size, evl_thread_cb entry,
+                              void *arg) {
+    evl_thread_options_t options;
+    sigset_t before;
+    int err;
+    options.flags = EVL_THREAD_HAS_STACK_SIZE;
+    options.stack_size = stack_size;
+    evli_block_signals(&before);
+    err = evl_thread_create_ex(thread, &options, entry, arg);
+    pthread_sigmask(SIG_SETMASK, &before, NULL);
+    return err;
+}
+
+/* Names the calling thread, for debuggers. */
+#if defined(__linux__)
+
+static void evli_thread_name(const char *name) {
+    pthread_setname_np(pthread_self(), name);
+}
+
+#elif defined(__APPLE__)
+
+static void evli_thread_name(const char *name) {
+    pthread_setname_np(name);
+}
+
+#elif defined(__FreeBSD__) || defined(__OpenBSD__)
+
+static void evli_thread_name(const char *name) {
+    pthread_set_name_np(pthread_self(), name);
+}
+
+#else
+
+static void evli_thread_name(const char *name) {
+    (void)name;
+}
+
+#endif
 
 EVLOOP_API int evl_thread_detach(evl_thread_t *thread) {
     return -pthread_detach(*thread);
@@ -3606,14 +4241,39 @@ EVLOOP_API int evl_thread_create_ex(evl_thread_t *thread, const evl_thread_optio
         return EVL_ENOMEM;
     start->entry = entry;
     start->arg = arg;
-    handle = _beginthreadex(NULL, (unsigned)stack, evli_thread_main, start,
-                            STACK_SIZE_PARAM_IS_A_RESERVATION, NULL);
+    handle = EVLOOP_FAULT("thread_create")
+                 ? 0
+                 : _beginthreadex(NULL, (unsigned)stack, evli_thread_main, start,
+                                  STACK_SIZE_PARAM_IS_A_RESERVATION, NULL);
     if (handle == 0) {
         evli_free(start);
         return EVL_EAGAIN;
     }
     *thread = (evl_thread_t)handle;
     return 0;
+}
+
+static int evli_worker_thread(evl_thread_t *thread, size_t stack_size, evl_thread_cb entry,
+                              void *arg) {
+    evl_thread_options_t options;
+    options.flags = EVL_THREAD_HAS_STACK_SIZE;
+    options.stack_size = stack_size;
+    return evl_thread_create_ex(thread, &options, entry, arg);
+}
+
+typedef HRESULT(WINAPI *evli_thread_description_fn)(HANDLE, PCWSTR);
+
+/* Names the calling thread, for debuggers, where the system can (Windows 10 1607). */
+static void evli_thread_name(const char *name) {
+    HMODULE kernel = GetModuleHandleW(L"kernel32.dll");
+    evli_thread_description_fn describe;
+    WCHAR wide[16];
+    if (kernel == NULL || MultiByteToWideChar(CP_UTF8, 0, name, -1, wide, 16) == 0)
+        return;
+    describe =
+        (evli_thread_description_fn)(void (*)(void))GetProcAddress(kernel, "SetThreadDescription");
+    if (describe != NULL)
+        describe(GetCurrentThread(), wide);
 }
 
 EVLOOP_API int evl_thread_join(evl_thread_t *thread) {
@@ -5727,6 +6387,7 @@ enum {
     EVLI_PHASE_READY,
     EVLI_PHASE_ASYNC,
     EVLI_PHASE_POSTS,
+    EVLI_PHASE_JOBS,
     EVLI_PHASE_LATE,
     EVLI_PHASE_CHECK,
     EVLI_PHASE_IMMEDIATES,
@@ -5872,6 +6533,55 @@ static int evli_run_posts(evl_loop_t *loop) {
     return 1;
 }
 
+enum { EVLI_JOB_WORK, EVLI_JOB_RANDOM, EVLI_JOB_GETADDRINFO, EVLI_JOB_GETNAMEINFO, EVLI_JOB_KINDS };
+
+/* What is done for a request on a thread, and how its callback is made: see the last section. */
+typedef struct {
+    void (*run)(evli_job_t *job);
+    void (*done)(evl_loop_t *loop, evli_job_t *job);
+    int slow;
+} evli_job_kind_t;
+
+static const evli_job_kind_t *evli_job_kind_of(const evli_job_t *job);
+
+#if defined(EVLOOP_NO_THREADS)
+
+static void evli_job_run_here(evli_job_t *job) {
+    if (job->pool != NULL)
+        job->pool->priv.queued--;
+    if (job->error != 0)
+        return;
+    evli_job_kind_of(job)->run(job);
+    if (job->pool != NULL)
+        job->pool->priv.completed++;
+}
+
+#else
+
+/* It has run already. */
+static void evli_job_run_here(evli_job_t *job) {
+    (void)job;
+}
+
+#endif
+
+/* Calls back the requests that came back from the pool. */
+static int evli_run_jobs(evl_loop_t *loop) {
+    if (loop->priv.job_batch == NULL)
+        loop->priv.job_batch = evli_stack_take(&loop->priv.finished);
+    while (loop->priv.job_batch != NULL) {
+        evli_job_t *job = EVLI_OF(loop->priv.job_batch, evli_job_t, node);
+        if (evli_halted(loop))
+            return 0;
+        loop->priv.job_batch = job->node.next;
+        evli_list_remove(&job->own);
+        loop->priv.active_reqs--;
+        evli_job_run_here(job);
+        evli_job_kind_of(job)->done(loop, job);
+    }
+    return 1;
+}
+
 /* A task of the slab: an immediate, a timeout or an interval. */
 typedef struct evli_task_s {
     evli_link_t link; /* immediates: in the queue; free ones: `next` alone */
@@ -5952,8 +6662,9 @@ static void evli_begin_timers(evl_loop_t *loop) {
 /* Whether an async or a post waits to be run. */
 static int evli_sent(const evl_loop_t *loop) {
     return evli_load_node(&loop->priv.sent) != NULL || evli_load_node(&loop->priv.posted) != NULL ||
-           loop->priv.async_taken != NULL || loop->priv.async_batch != NULL ||
-           loop->priv.post_batch != NULL;
+           evli_load_node(&loop->priv.finished) != NULL || loop->priv.async_taken != NULL ||
+           loop->priv.async_batch != NULL || loop->priv.post_batch != NULL ||
+           loop->priv.job_batch != NULL;
 }
 
 static int evli_alive(const evl_loop_t *loop) {
@@ -5968,7 +6679,7 @@ static int evli_alive(const evl_loop_t *loop) {
  * callbacks. */
 static uint64_t evli_timeout_ns(evl_loop_t *loop) {
     evli_due_t *first;
-    uint64_t now;
+    uint64_t due, now;
     if (evli_load(&loop->priv.stop) || loop->priv.phase != EVLI_PHASE_NONE ||
         loop->priv.active_handles + loop->priv.active_reqs + loop->priv.active_tasks == 0 ||
         (loop->priv.turn & EVLI_TURN_TASKS) || !evli_list_empty(&loop->priv.pending) ||
@@ -5977,10 +6688,13 @@ static uint64_t evli_timeout_ns(evl_loop_t *loop) {
         evli_sent(loop))
         return 0;
     first = evli_due_first(loop);
-    if (first == NULL || first->due_ns >= EVLI_FAR)
+    due = first != NULL ? first->due_ns : EVLI_NEVER;
+    if (loop->priv.wake_ns != 0 && loop->priv.wake_ns < due)
+        due = loop->priv.wake_ns;
+    if (due >= EVLI_FAR)
         return EVLI_NEVER;
     now = evli_sys_clock();
-    return first->due_ns > now ? first->due_ns - now : 0;
+    return due > now ? due - now : 0;
 }
 
 /* Sets how long the loop has slept, for any thread to read. */
@@ -6083,6 +6797,7 @@ static int evli_iterate(evl_loop_t *loop, evl_run_mode mode) {
     EVLI_PHASE(EVLI_PHASE_READY, evli_run_ios(loop, &loop->priv.ready))
     EVLI_PHASE(EVLI_PHASE_ASYNC, evli_run_asyncs(loop))
     EVLI_PHASE(EVLI_PHASE_POSTS, evli_run_posts(loop))
+    EVLI_PHASE(EVLI_PHASE_JOBS, evli_run_jobs(loop))
     EVLI_PHASE(EVLI_PHASE_LATE, evli_run_late(loop))
     EVLI_PHASE(EVLI_PHASE_CHECK, evli_run_watchers(loop, EVLI_CHECK))
     EVLI_PHASE(EVLI_PHASE_IMMEDIATES, evli_run_immediates(loop))
@@ -6234,6 +6949,7 @@ EVLOOP_API int evl_loop_init(evl_loop_t *loop) {
     evli_list_init(&loop->priv.closing_batch);
     evli_list_init(&loop->priv.immediates);
     evli_list_init(&loop->priv.immediate_batch);
+    evli_list_init(&loop->priv.jobs);
     loop->priv.async_end = &loop->priv.async_taken;
     for (i = 0; i < (int)EVLI_COUNT(loop->priv.watchers); i++)
         evli_list_init(&loop->priv.watchers[i]);
@@ -6271,6 +6987,8 @@ EVLOOP_API int evl_loop_close(evl_loop_t *loop) {
 }
 
 static void evli_forget_tasks(evl_loop_t *loop);
+static void evli_jobs_cancel(evl_loop_t *loop);
+static void evli_jobs_forked(evl_loop_t *loop);
 
 static void evli_close_all(evl_loop_t *loop) {
     evli_link_t *link, *next;
@@ -6288,12 +7006,15 @@ EVLOOP_API int evl_loop_destroy(evl_loop_t *loop, uint64_t timeout_ms) {
     for (rounds = 0;; rounds++) { /* callbacks may open new handles: those are closed in turn */
         evli_close_all(loop);
         evli_forget_tasks(loop);
+        evli_jobs_cancel(loop);
         evli_store(&loop->priv.stop, 0);
         if (!evli_loop_busy(loop))
             return evl_loop_close(loop);
         if (rounds >= 8 && evli_sys_clock() >= end)
             return EVL_ETIMEDOUT;
-        evl_run(loop, EVL_RUN_NOWAIT);
+        loop->priv.wake_ns = end; /* what runs elsewhere wakes the loop when it is done */
+        evl_run(loop, EVL_RUN_ONCE);
+        loop->priv.wake_ns = 0;
     }
 }
 
@@ -6321,9 +7042,12 @@ EVLOOP_API evl_loop_t *evl_default_loop(void) {
     return evli_default_loop_ptr;
 }
 
+static void evli_default_pool_close(void);
+
 EVLOOP_API void evl_library_shutdown(void) {
     if (evli_default_loop_ptr != NULL)
         evl_loop_close(evli_default_loop_ptr);
+    evli_default_pool_close();
 }
 
 EVLOOP_API evl_loop_t *evl_loop_new(void) {
@@ -6384,6 +7108,7 @@ EVLOOP_API int evl_loop_fork(evl_loop_t *loop) {
     if (err != 0)
         return err;
     evli_fork_sends(loop);
+    evli_jobs_forked(loop);
     for (link = loop->priv.handles.next; link != &loop->priv.handles; link = link->next) {
         evli_io_t *io = evli_handle_io(EVLI_OF(link, evl_handle_t, link));
         if (io != NULL)
@@ -6559,9 +7284,15 @@ static const struct {
     size_t size;
 } evli_req_sizes[] = {
     {EVL_REQ, sizeof(evl_req_t)},
+    {EVL_WORK, sizeof(evl_work_t)},
+    {EVL_RANDOM, sizeof(evl_random_t)},
+    {EVL_GETADDRINFO, sizeof(evl_getaddrinfo_t)},
+    {EVL_GETNAMEINFO, sizeof(evl_getnameinfo_t)},
 #if EVLI_HAVE_STREAMS
-    {EVL_CONNECT, sizeof(evl_connect_t)},   {EVL_WRITE, sizeof(evl_write_t)},
-    {EVL_SHUTDOWN, sizeof(evl_shutdown_t)}, {EVL_PUMP, sizeof(evl_pump_t)},
+    {EVL_CONNECT, sizeof(evl_connect_t)},
+    {EVL_WRITE, sizeof(evl_write_t)},
+    {EVL_SHUTDOWN, sizeof(evl_shutdown_t)},
+    {EVL_PUMP, sizeof(evl_pump_t)},
 #endif
 };
 
@@ -7056,6 +7787,188 @@ EVLOOP_API int evl_post_stop(evl_loop_t *loop) {
         loop->priv.backend->wake(loop);
     evli_fetch_add(&loop->priv.senders, (uint32_t)-1);
     return 0;
+}
+
+/* ==== [SECTION] Address functions ==== */
+
+/* The length of an address, or 0 if it is neither IPv4 nor IPv6. */
+EVLI_SPARE socklen_t evli_sockaddr_len(const struct sockaddr *addr) {
+    if (addr == NULL)
+        return 0;
+    if (addr->sa_family == AF_INET)
+        return sizeof(struct sockaddr_in);
+    return addr->sa_family == AF_INET6 ? (socklen_t)sizeof(struct sockaddr_in6) : 0;
+}
+
+/* Four decimal numbers without leading zeros, ending at the text's end or a scope's '%'. Own parsers
+ * and writers: the systems' differ in what they take and in how they write the same address. */
+static int evli_parse_ip4(const char *src, uint8_t dst[4]) {
+    int i;
+    for (i = 0; i < 4; i++) {
+        const char *start = src;
+        unsigned value = 0;
+        for (; *src >= '0' && *src <= '9'; src++) {
+            value = value * 10 + (unsigned)(*src - '0');
+            if (value > 255 || (src > start && *start == '0'))
+                return EVL_EINVAL;
+        }
+        if (src == start || (i < 3 && *src++ != '.'))
+            return EVL_EINVAL;
+        dst[i] = (uint8_t)value;
+    }
+    return *src == '\0' || *src == '%' ? 0 : (int)EVL_EINVAL;
+}
+
+static int evli_hex_digit(char c) {
+    if (c >= '0' && c <= '9')
+        return c - '0';
+    if (c >= 'a' && c <= 'f')
+        return c - 'a' + 10;
+    return c >= 'A' && c <= 'F' ? c - 'A' + 10 : -1;
+}
+
+/* Groups of hexadecimal digits between colons, one run of zeros left out as "::", the last two groups
+ * perhaps as an IPv4 address. */
+static int evli_parse_ip6(const char *src, uint8_t dst[16]) {
+    uint8_t bytes[16];
+    int n = 0, gap = -1;
+    if (src[0] == ':' && *++src != ':')
+        return EVL_EINVAL;
+    while (*src != '\0' && *src != '%') {
+        const char *start = src;
+        unsigned value = 0;
+        if (*src == ':') { /* the second of two */
+            if (gap >= 0)
+                return EVL_EINVAL;
+            gap = n;
+            src++;
+            continue;
+        }
+        for (; evli_hex_digit(*src) >= 0 && src - start < 5; src++)
+            value = value << 4 | (unsigned)evli_hex_digit(*src);
+        if (*src == '.' && n <= 12 && evli_parse_ip4(start, &bytes[n]) == 0) {
+            n += 4;
+            break;
+        }
+        if (src == start || src - start > 4 || n > 14)
+            return EVL_EINVAL;
+        bytes[n++] = (uint8_t)(value >> 8);
+        bytes[n++] = (uint8_t)(value & 0xff);
+        if (*src == ':' && (src[1] == '\0' || src[1] == '%'))
+            return EVL_EINVAL;
+        if (*src == ':')
+            src++;
+        else if (*src != '\0' && *src != '%')
+            return EVL_EINVAL;
+    }
+    if (gap < 0 ? n != 16 : n == 16)
+        return EVL_EINVAL;
+    memset(dst, 0, 16);
+    memcpy(dst, bytes, (size_t)(gap < 0 ? n : gap));
+    if (gap >= 0)
+        memcpy(dst + 16 - (n - gap), bytes + gap, (size_t)(n - gap));
+    return 0;
+}
+
+EVLOOP_API int evl_inet_pton(int af, const char *src, void *dst) {
+    if (src == NULL || dst == NULL)
+        return EVL_EINVAL;
+    if (af == AF_INET)
+        return strchr(src, '%') == NULL ? evli_parse_ip4(src, (uint8_t *)dst) : (int)EVL_EINVAL;
+    return af == AF_INET6 ? evli_parse_ip6(src, (uint8_t *)dst) : (int)EVL_EAFNOSUPPORT;
+}
+
+/* The longest run of zero groups, two at least, the first of equals. Returns its length, or 0. */
+static int evli_longest_zeros(const unsigned groups[8], int *start) {
+    int i, run = 0, best = 0;
+    for (i = 0; i < 8; i++) {
+        run = groups[i] == 0 ? run + 1 : 0;
+        if (run > best) {
+            best = run;
+            *start = i + 1 - run;
+        }
+    }
+    return best < 2 ? 0 : best;
+}
+
+static void evli_write_ip6(const uint8_t src[16], char *text, size_t room) {
+    unsigned groups[8];
+    int i, start = 0, zeros, length = 0;
+    for (i = 0; i < 8; i++)
+        groups[i] = (unsigned)src[2 * i] << 8 | src[2 * i + 1];
+    zeros = evli_longest_zeros(groups, &start);
+    text[0] = '\0';
+    for (i = 0; i < 8; i++) {
+        if (zeros > 0 && i == start) {
+            length += snprintf(text + length, room - (size_t)length, "::");
+            i += zeros - 1;
+            continue;
+        }
+        if (i > 0 && !(zeros > 0 && i == start + zeros))
+            text[length++] = ':';
+        if (i == 6 && start == 0 &&
+            (zeros == 6 || (zeros == 5 && groups[5] == 0xffff))) { /* an IPv4 address inside */
+            snprintf(text + length, room - (size_t)length, "%u.%u.%u.%u", src[12], src[13], src[14],
+                     src[15]);
+            return;
+        }
+        length += snprintf(text + length, room - (size_t)length, "%x", groups[i]);
+    }
+}
+
+EVLOOP_API int evl_inet_ntop(int af, const void *src, char *dst, size_t size) {
+    char text[48];
+    const uint8_t *bytes = (const uint8_t *)src;
+    if (src == NULL || dst == NULL)
+        return EVL_EINVAL;
+    if (af == AF_INET)
+        snprintf(text, sizeof(text), "%u.%u.%u.%u", bytes[0], bytes[1], bytes[2], bytes[3]);
+    else if (af == AF_INET6)
+        evli_write_ip6(bytes, text, sizeof(text));
+    else
+        return EVL_EAFNOSUPPORT;
+    if (strlen(text) >= size)
+        return EVL_ENOSPC;
+    memcpy(dst, text, strlen(text) + 1);
+    return 0;
+}
+
+EVLOOP_API int evl_ip4_addr(const char *ip, int port, struct sockaddr_in *addr) {
+    if (addr == NULL)
+        return EVL_EINVAL;
+    memset(addr, 0, sizeof(*addr));
+    addr->sin_family = AF_INET;
+    addr->sin_port = htons((uint16_t)port);
+    return evl_inet_pton(AF_INET, ip, &addr->sin_addr);
+}
+
+EVLOOP_API int evl_ip6_addr(const char *ip, int port, struct sockaddr_in6 *addr) {
+    const char *scope;
+    if (ip == NULL || addr == NULL)
+        return EVL_EINVAL;
+    memset(addr, 0, sizeof(*addr));
+    addr->sin6_family = AF_INET6;
+    addr->sin6_port = htons((uint16_t)port);
+    scope = strchr(ip, '%');
+    if (scope != NULL)
+        addr->sin6_scope_id = evli_sys_scope_id(scope + 1);
+    return evl_inet_pton(AF_INET6, ip, &addr->sin6_addr);
+}
+
+EVLOOP_API int evl_ip4_name(const struct sockaddr_in *src, char *dst, size_t size) {
+    return evl_inet_ntop(AF_INET, &src->sin_addr, dst, size);
+}
+
+EVLOOP_API int evl_ip6_name(const struct sockaddr_in6 *src, char *dst, size_t size) {
+    return evl_inet_ntop(AF_INET6, &src->sin6_addr, dst, size);
+}
+
+EVLOOP_API int evl_ip_name(const struct sockaddr *src, char *dst, size_t size) {
+    if (src->sa_family == AF_INET)
+        return evl_ip4_name((const struct sockaddr_in *)(const void *)src, dst, size);
+    if (src->sa_family == AF_INET6)
+        return evl_ip6_name((const struct sockaddr_in6 *)(const void *)src, dst, size);
+    return EVL_EAFNOSUPPORT;
 }
 
 /* ==== [SECTION] Stream reading ==== */
@@ -8063,15 +8976,6 @@ static int evli_pump_finish(evl_stream_t *stream) {
 
 #define EVLI_TCP_STREAM(tcp) ((evl_stream_t *)(tcp))
 
-/* The length of an address, or 0 if it is neither IPv4 nor IPv6. */
-static socklen_t evli_sockaddr_len(const struct sockaddr *addr) {
-    if (addr == NULL)
-        return 0;
-    if (addr->sa_family == AF_INET)
-        return sizeof(struct sockaddr_in);
-    return addr->sa_family == AF_INET6 ? (socklen_t)sizeof(struct sockaddr_in6) : 0;
-}
-
 /* Makes the socket if there is none. */
 static int evli_tcp_socket(evl_tcp_t *tcp, int domain, uint32_t flags) {
     evl_os_sock_t fd;
@@ -8362,178 +9266,963 @@ static void evli_poll_close(evl_handle_t *handle) {
     evl_poll_stop((evl_poll_t *)handle);
 }
 
-/* ==== [SECTION] Address functions ==== */
+/* ==== [SECTION] Worker threads ==== */
 
-/* Four decimal numbers without leading zeros, ending at the text's end or a scope's '%'. Own parsers
- * and writers: the systems' differ in what they take and in how they write the same address. */
-static int evli_parse_ip4(const char *src, uint8_t dst[4]) {
-    int i;
-    for (i = 0; i < 4; i++) {
-        const char *start = src;
-        unsigned value = 0;
-        for (; *src >= '0' && *src <= '9'; src++) {
-            value = value * 10 + (unsigned)(*src - '0');
-            if (value > 255 || (src > start && *start == '0'))
-                return EVL_EINVAL;
-        }
-        if (src == start || (i < 3 && *src++ != '.'))
-            return EVL_EINVAL;
-        dst[i] = (uint8_t)value;
+#if !defined(EVLOOP_NO_THREADS)
+
+/* Jobs come in by a lock-free stack. A worker that has nothing to do takes the pool's mutex, brings
+ * what came in into the queue, and claims some of it, more than one if the queue is long: the mutex
+ * is then taken once for all of them. What is claimed lies in the worker's slots, and is whose who
+ * swaps the slot for NULL: the worker itself, in order; another that has run out of work; or
+ * evl_cancel. So a job behind a long one waits no longer than it takes another thread to come by.
+ *
+ * Submitting wakes a thread only if one sleeps and none is on its way; a thread that finds more than
+ * it claims wakes the next. A sleeper shows itself in `sleeping` before its last look at `incoming`,
+ * and a submitter looks there after its push, so that one of them sees the other. */
+
+#define EVLI_POOL_THREADS     4
+#define EVLI_POOL_MAX_THREADS 1024
+#define EVLI_POOL_CLAIM       16 /* jobs for one worker at a time */
+
+typedef struct evli_worker_s {
+    evl_pool_t *pool;
+    evl_thread_t thread;
+    uint32_t claimed;                    /* slots of this round */
+    uint32_t samples;                    /* of the last round, not yet in the histograms */
+    int slow;                            /* this round is one of a slow job */
+    evli_node_t *slots[EVLI_POOL_CLAIM]; /* atomic */
+    uint64_t wait_ns[EVLI_POOL_CLAIM];
+    uint64_t run_ns[EVLI_POOL_CLAIM];
+} evli_worker_t;
+
+/* Brings what came in into the queues. The pool's mutex is held, here and up to evli_worker_run. */
+static void evli_pool_collect(evl_pool_t *pool) {
+    evli_node_t *node, *next;
+    if (evli_load_node(&pool->priv.incoming) == NULL)
+        return;
+    for (node = evli_stack_take(&pool->priv.incoming); node != NULL; node = next) {
+        evli_job_t *job = EVLI_OF(node, evli_job_t, node);
+        next = node->next;
+        evli_list_push(evli_job_kind_of(job)->slow ? &pool->priv.slow : &pool->priv.queue,
+                       &job->link);
     }
-    return *src == '\0' || *src == '%' ? 0 : (int)EVL_EINVAL;
 }
 
-static int evli_hex_digit(char c) {
-    if (c >= '0' && c <= '9')
-        return c - '0';
-    if (c >= 'a' && c <= 'f')
-        return c - 'a' + 10;
-    return c >= 'A' && c <= 'F' ? c - 'A' + 10 : -1;
+static void evli_worker_claim(evli_worker_t *worker, evli_job_t *job) {
+    evli_node_t **slot = &worker->slots[worker->claimed++];
+    evli_list_remove(&job->link);
+    job->slot = slot;
+    evli_exchange_node(slot, &job->node);
 }
 
-/* Groups of hexadecimal digits between colons, one run of zeros left out as "::", the last two groups
- * perhaps as an IPv4 address. */
-static int evli_parse_ip6(const char *src, uint8_t dst[16]) {
-    uint8_t bytes[16];
-    int n = 0, gap = -1;
-    if (src[0] == ':' && *++src != ':')
-        return EVL_EINVAL;
-    while (*src != '\0' && *src != '%') {
-        const char *start = src;
-        unsigned value = 0;
-        if (*src == ':') { /* the second of two */
-            if (gap >= 0)
-                return EVL_EINVAL;
-            gap = n;
-            src++;
-            continue;
-        }
-        for (; evli_hex_digit(*src) >= 0 && src - start < 5; src++)
-            value = value << 4 | (unsigned)evli_hex_digit(*src);
-        if (*src == '.' && n <= 12 && evli_parse_ip4(start, &bytes[n]) == 0) {
-            n += 4;
+/* Claims the oldest slow job, if it may run and is older than the oldest other one. */
+static int evli_worker_claim_slow(evli_worker_t *worker) {
+    evl_pool_t *pool = worker->pool;
+    const evli_job_t *slow, *other;
+    if (evli_list_empty(&pool->priv.slow) ||
+        pool->priv.slow_running >= (pool->priv.threads + 1) / 2)
+        return 0;
+    slow = EVLI_OF(pool->priv.slow.next, evli_job_t, link);
+    other = EVLI_OF(pool->priv.queue.next, evli_job_t, link);
+    if (!evli_list_empty(&pool->priv.queue) && other->queued_ns < slow->queued_ns)
+        return 0;
+    pool->priv.slow_running++;
+    worker->slow = 1;
+    evli_worker_claim(worker, EVLI_OF(pool->priv.slow.next, evli_job_t, link));
+    return 1;
+}
+
+/* Claims the worker's share of the queue. */
+static void evli_worker_claim_some(evli_worker_t *worker) {
+    evl_pool_t *pool = worker->pool;
+    uint32_t queued = evli_load(&pool->priv.queued), share = queued / (2 * pool->priv.threads);
+    if (share > EVLI_POOL_CLAIM)
+        share = EVLI_POOL_CLAIM;
+    do {
+        if (evli_list_empty(&pool->priv.queue))
             break;
+        evli_worker_claim(worker, EVLI_OF(pool->priv.queue.next, evli_job_t, link));
+    } while (worker->claimed < share);
+}
+
+/* Takes over a job that another worker has claimed and not come to. */
+static void evli_worker_steal(evli_worker_t *worker) {
+    evl_pool_t *pool = worker->pool;
+    uint32_t i, n, started = evli_load(&pool->priv.started);
+    for (i = 0; i < started; i++)
+        for (n = 0; n < EVLI_POOL_CLAIM; n++) {
+            evli_node_t **slot = &pool->priv.workers[i].slots[n], *node;
+            if (evli_load_node(slot) == NULL)
+                continue;
+            node = evli_exchange_node(slot, NULL);
+            if (node != NULL) {
+                evli_worker_claim(worker, EVLI_OF(node, evli_job_t, node));
+                return;
+            }
         }
-        if (src == start || src - start > 4 || n > 14)
-            return EVL_EINVAL;
-        bytes[n++] = (uint8_t)(value >> 8);
-        bytes[n++] = (uint8_t)(value & 0xff);
-        if (*src == ':' && (src[1] == '\0' || src[1] == '%'))
-            return EVL_EINVAL;
-        if (*src == ':')
-            src++;
-        else if (*src != '\0' && *src != '%')
-            return EVL_EINVAL;
+}
+
+/* Hands a job back to its loop. From here on the pool is of no concern to it. */
+static void evli_job_finished(evli_job_t *job) {
+    evli_store(&job->back, 1);
+    evli_send(job->loop, &job->loop->priv.finished, &job->node);
+}
+
+/* Does what was claimed, without the mutex. The end of one job is the beginning of the next. */
+static void evli_worker_run(evli_worker_t *worker) {
+    uint64_t begin = evli_sys_clock(), end;
+    uint32_t i;
+    for (i = 0; i < worker->claimed; i++) {
+        evli_node_t *node = evli_exchange_node(&worker->slots[i], NULL);
+        evli_job_t *job;
+        if (node == NULL)
+            continue;
+        job = EVLI_OF(node, evli_job_t, node);
+        evli_fetch_add(&worker->pool->priv.queued, (uint32_t)-1);
+        worker->wait_ns[worker->samples] = begin > job->queued_ns ? begin - job->queued_ns : 0;
+        evli_job_kind_of(job)->run(job);
+        end = evli_sys_clock();
+        worker->run_ns[worker->samples++] = end - begin;
+        begin = end;
+        evli_job_finished(job);
     }
-    if (gap < 0 ? n != 16 : n == 16)
-        return EVL_EINVAL;
-    memset(dst, 0, 16);
-    memcpy(dst, bytes, (size_t)(gap < 0 ? n : gap));
-    if (gap >= 0)
-        memcpy(dst + 16 - (n - gap), bytes + gap, (size_t)(n - gap));
-    return 0;
 }
 
-EVLOOP_API int evl_inet_pton(int af, const char *src, void *dst) {
-    if (src == NULL || dst == NULL)
-        return EVL_EINVAL;
-    if (af == AF_INET)
-        return strchr(src, '%') == NULL ? evli_parse_ip4(src, (uint8_t *)dst) : (int)EVL_EINVAL;
-    return af == AF_INET6 ? evli_parse_ip6(src, (uint8_t *)dst) : (int)EVL_EAFNOSUPPORT;
-}
-
-/* The longest run of zero groups, two at least, the first of equals. Returns its length, or 0. */
-static int evli_longest_zeros(const unsigned groups[8], int *start) {
-    int i, run = 0, best = 0;
-    for (i = 0; i < 8; i++) {
-        run = groups[i] == 0 ? run + 1 : 0;
-        if (run > best) {
-            best = run;
-            *start = i + 1 - run;
-        }
+/* Accounts for the round that is over. */
+static void evli_worker_report(evli_worker_t *worker) {
+    evl_pool_t *pool = worker->pool;
+    uint32_t i;
+    for (i = 0; i < worker->samples; i++) {
+        evl_histogram_record(pool->priv.wait_ns, worker->wait_ns[i]);
+        evl_histogram_record(pool->priv.run_ns, worker->run_ns[i]);
     }
-    return best < 2 ? 0 : best;
+    pool->priv.completed += worker->samples;
+    pool->priv.running--;
+    pool->priv.slow_running -= worker->slow ? 1u : 0u;
+    worker->claimed = worker->samples = 0;
+    worker->slow = 0;
 }
 
-static void evli_write_ip6(const uint8_t src[16], char *text, size_t room) {
-    unsigned groups[8];
-    int i, start = 0, zeros, length = 0;
-    for (i = 0; i < 8; i++)
-        groups[i] = (unsigned)src[2 * i] << 8 | src[2 * i + 1];
-    zeros = evli_longest_zeros(groups, &start);
-    text[0] = '\0';
-    for (i = 0; i < 8; i++) {
-        if (zeros > 0 && i == start) {
-            length += snprintf(text + length, room - (size_t)length, "::");
-            i += zeros - 1;
+/* Waits for work, unless there is some that nobody has seen. */
+static void evli_worker_sleep(evl_pool_t *pool) {
+    evli_fetch_add(&pool->priv.sleeping, 1);
+    evli_exchange(&pool->priv.waking, 0);
+    if (evli_load_node(&pool->priv.incoming) == NULL)
+        evl_cond_wait(&pool->priv.cond, &pool->priv.mutex);
+    evli_fetch_add(&pool->priv.sleeping, (uint32_t)-1);
+    evli_exchange(&pool->priv.waking, 0);
+}
+
+static void evli_worker_main(void *arg) {
+    evli_worker_t *worker = (evli_worker_t *)arg;
+    evl_pool_t *pool = worker->pool;
+    evli_thread_name(pool->priv.name);
+    evl_mutex_lock(&pool->priv.mutex);
+    for (;;) {
+        int more;
+        evli_pool_collect(pool);
+        if (!evli_worker_claim_slow(worker))
+            evli_worker_claim_some(worker);
+        if (worker->claimed == 0)
+            evli_worker_steal(worker);
+        if (worker->claimed == 0) {
+            if (pool->priv.closing)
+                break;
+            evli_worker_sleep(pool);
             continue;
         }
-        if (i > 0 && !(zeros > 0 && i == start + zeros))
-            text[length++] = ':';
-        if (i == 6 && start == 0 &&
-            (zeros == 6 || (zeros == 5 && groups[5] == 0xffff))) { /* an IPv4 address inside */
-            snprintf(text + length, room - (size_t)length, "%u.%u.%u.%u", src[12], src[13], src[14],
-                     src[15]);
-            return;
-        }
-        length += snprintf(text + length, room - (size_t)length, "%x", groups[i]);
+        pool->priv.running++;
+        more = (worker->claimed > 1 || !evli_list_empty(&pool->priv.queue) ||
+                !evli_list_empty(&pool->priv.slow)) &&
+               evli_load(&pool->priv.sleeping) > 0;
+        evl_mutex_unlock(&pool->priv.mutex);
+        if (more)
+            evl_cond_signal(&pool->priv.cond);
+        evli_worker_run(worker);
+        evl_mutex_lock(&pool->priv.mutex);
+        evli_worker_report(worker);
     }
+    evl_mutex_unlock(&pool->priv.mutex);
 }
 
-EVLOOP_API int evl_inet_ntop(int af, const void *src, char *dst, size_t size) {
-    char text[48];
-    const uint8_t *bytes = (const uint8_t *)src;
-    if (src == NULL || dst == NULL)
-        return EVL_EINVAL;
-    if (af == AF_INET)
-        snprintf(text, sizeof(text), "%u.%u.%u.%u", bytes[0], bytes[1], bytes[2], bytes[3]);
-    else if (af == AF_INET6)
-        evli_write_ip6(bytes, text, sizeof(text));
-    else
-        return EVL_EAFNOSUPPORT;
-    if (strlen(text) >= size)
-        return EVL_ENOSPC;
-    memcpy(dst, text, strlen(text) + 1);
+/* Starts the threads of a pool. With fewer than it should have it works as well; with none, no. */
+static int evli_pool_start(evl_pool_t *pool) {
+    uint32_t i = 0;
+    int err = 0;
+    evl_mutex_lock(&pool->priv.mutex);
+    if (pool->priv.closing)
+        err = EVL_EINVAL;
+    while (err == 0 && evli_load(&pool->priv.started) == 0 && i < pool->priv.threads) {
+        evli_worker_t *worker = &pool->priv.workers[i];
+        worker->pool = pool;
+        err = evli_worker_thread(&worker->thread, pool->priv.stack_size, evli_worker_main, worker);
+        if (err == 0)
+            i++;
+    }
+    if (i > 0) {
+        pool->priv.threads = i;
+        evli_store(&pool->priv.started, i);
+        err = 0;
+    }
+    evl_mutex_unlock(&pool->priv.mutex);
+    return err;
+}
+
+/* Gives a job to a pool: it begins as soon as there is a thread for it. */
+static int evli_pool_submit(evl_pool_t *pool, evli_job_t *job) {
+    int err = evli_load(&pool->priv.started) == 0 ? evli_pool_start(pool) : 0;
+    if (err != 0)
+        return err;
+    if (evli_fetch_add(&pool->priv.queued, 1) >= pool->priv.max_queue && pool->priv.max_queue > 0) {
+        evli_fetch_add(&pool->priv.queued, (uint32_t)-1);
+        return EVL_ENOBUFS;
+    }
+    job->queued_ns = evli_sys_clock();
+    evli_stack_push(&pool->priv.incoming, &job->node);
+    if (evli_load(&pool->priv.sleeping) > 0 && evli_exchange(&pool->priv.waking, 1) == 0) {
+        evl_mutex_lock(&pool->priv.mutex); /* once it can be had, who looked last is asleep */
+        evl_mutex_unlock(&pool->priv.mutex);
+        evl_cond_signal(&pool->priv.cond);
+    }
     return 0;
 }
 
-EVLOOP_API int evl_ip4_addr(const char *ip, int port, struct sockaddr_in *addr) {
-    if (addr == NULL)
+/* Empties a slot if it holds that job. */
+static int evli_slot_empty(evli_node_t **slot, evli_job_t *job) {
+    evli_node_t *held = &job->node;
+    while (!evli_cas_node(slot, &held, NULL))
+        if (held != &job->node)
+            return 0;
+    return 1;
+}
+
+/* A job that was taken out of the queue comes back to its loop as cancelled. */
+static void evli_job_cancelled(evli_job_t *job) {
+    evli_fetch_add(&job->pool->priv.queued, (uint32_t)-1);
+    job->error = EVL_ECANCELED;
+    evli_job_finished(job);
+}
+
+static int evli_job_cancel(evli_job_t *job) {
+    evl_pool_t *pool = job->pool;
+    int waits;
+    if (evli_load(&job->back))
+        return EVL_EBUSY;
+    evl_mutex_lock(&pool->priv.mutex);
+    evli_pool_collect(pool);
+    waits = job->link.next != NULL || (job->slot != NULL && evli_slot_empty(job->slot, job));
+    evli_list_remove(&job->link);
+    evl_mutex_unlock(&pool->priv.mutex);
+    if (!waits)
+        return EVL_EBUSY;
+    evli_job_cancelled(job);
+    return 0;
+}
+
+#endif /* !EVLOOP_NO_THREADS */
+
+/* ==== [SECTION] Pool functions ==== */
+
+#if !defined(EVLOOP_NO_THREADS)
+
+#if defined(_WIN32)
+
+static int evli_pool_register(evl_pool_t *pool) {
+    (void)pool;
+    return 0;
+}
+
+static void evli_pool_unregister(evl_pool_t *pool) {
+    (void)pool;
+}
+
+#else
+
+/* A forked child has no workers, and must not do what the parent's loops wait for. While the process
+ * is forked, all pools are held, so that the child finds their queues whole: it empties them, and
+ * marks what waited there. evl_loop_fork starts that anew; what ran is cancelled. */
+static pthread_mutex_t evli_pools_mutex = PTHREAD_MUTEX_INITIALIZER;
+static pthread_once_t evli_pools_once = PTHREAD_ONCE_INIT;
+static evl_pool_t *evli_pools;
+static int evli_pools_error;
+
+static void evli_pools_hold(void) {
+    evl_pool_t *pool;
+    pthread_mutex_lock(&evli_pools_mutex);
+    for (pool = evli_pools; pool != NULL; pool = pool->priv.next)
+        evl_mutex_lock(&pool->priv.mutex);
+}
+
+static void evli_pools_release(void) {
+    evl_pool_t *pool;
+    for (pool = evli_pools; pool != NULL; pool = pool->priv.next)
+        evl_mutex_unlock(&pool->priv.mutex);
+    pthread_mutex_unlock(&evli_pools_mutex);
+}
+
+static void evli_pool_mark(evli_link_t *list) {
+    while (!evli_list_empty(list))
+        EVLI_OF(evli_list_pop(list), evli_job_t, link)->error = EVL_EAGAIN;
+}
+
+static void evli_pool_forked(evl_pool_t *pool) {
+    uint32_t i, n;
+    for (i = 0; i < pool->priv.threads; i++) {
+        evli_worker_t *worker = &pool->priv.workers[i];
+        for (n = 0; n < EVLI_POOL_CLAIM; n++)
+            if (worker->slots[n] != NULL)
+                EVLI_OF(worker->slots[n], evli_job_t, node)->error = EVL_EAGAIN;
+        memset(worker, 0, sizeof(*worker));
+    }
+    evli_pool_collect(pool);
+    evli_pool_mark(&pool->priv.queue);
+    evli_pool_mark(&pool->priv.slow);
+    pool->priv.queued = pool->priv.sleeping = pool->priv.waking = pool->priv.started = 0;
+    pool->priv.running = pool->priv.slow_running = 0;
+    evl_mutex_unlock(&pool->priv.mutex);
+    evli_monitor_init(&pool->priv.mutex, &pool->priv.cond);
+}
+
+static void evli_pools_forked(void) {
+    evl_pool_t *pool;
+    for (pool = evli_pools; pool != NULL; pool = pool->priv.next)
+        evli_pool_forked(pool);
+    pthread_mutex_unlock(&evli_pools_mutex);
+}
+
+static void evli_pools_init(void) {
+    evli_pools_error = -pthread_atfork(evli_pools_hold, evli_pools_release, evli_pools_forked);
+}
+
+static int evli_pool_register(evl_pool_t *pool) {
+    pthread_once(&evli_pools_once, evli_pools_init);
+    if (evli_pools_error != 0)
+        return evli_pools_error;
+    pthread_mutex_lock(&evli_pools_mutex);
+    pool->priv.next = evli_pools;
+    evli_pools = pool;
+    pthread_mutex_unlock(&evli_pools_mutex);
+    return 0;
+}
+
+static void evli_pool_unregister(evl_pool_t *pool) {
+    evl_pool_t **at;
+    pthread_mutex_lock(&evli_pools_mutex);
+    for (at = &evli_pools; *at != pool; at = &(*at)->priv.next) {}
+    *at = pool->priv.next;
+    pthread_mutex_unlock(&evli_pools_mutex);
+}
+
+#endif
+
+static void evli_pool_free(evl_pool_t *pool) {
+    evli_free(pool->priv.workers);
+    evli_free(pool->priv.wait_ns);
+    evli_free(pool->priv.run_ns);
+    evli_monitor_destroy(&pool->priv.mutex, &pool->priv.cond);
+}
+
+EVLOOP_API int evl_pool_init(evl_pool_t *pool, const evl_pool_options_t *options) {
+    unsigned threads = options != NULL && options->threads != 0 ? options->threads : 4;
+    int err;
+    if (threads > EVLI_POOL_MAX_THREADS)
         return EVL_EINVAL;
-    memset(addr, 0, sizeof(*addr));
-    addr->sin_family = AF_INET;
-    addr->sin_port = htons((uint16_t)port);
-    return evl_inet_pton(AF_INET, ip, &addr->sin_addr);
+    memset(&pool->priv, 0, sizeof(pool->priv));
+    err = evli_monitor_init(&pool->priv.mutex, &pool->priv.cond);
+    if (err != 0)
+        return err;
+    pool->priv.workers = (evli_worker_t *)evli_calloc(threads, sizeof(evli_worker_t));
+    pool->priv.wait_ns = (evl_histogram_t *)evli_calloc(1, sizeof(evl_histogram_t));
+    pool->priv.run_ns = (evl_histogram_t *)evli_calloc(1, sizeof(evl_histogram_t));
+    if (pool->priv.workers == NULL || pool->priv.wait_ns == NULL || pool->priv.run_ns == NULL) {
+        evli_pool_free(pool);
+        return EVL_ENOMEM;
+    }
+    evli_list_init(&pool->priv.queue);
+    evli_list_init(&pool->priv.slow);
+    pool->priv.threads = threads;
+    pool->priv.max_queue = options != NULL ? options->max_queue : 0;
+    pool->priv.stack_size = options != NULL ? options->stack_size : 0;
+    snprintf(pool->priv.name, sizeof(pool->priv.name), "%s",
+             options != NULL && options->name != NULL ? options->name : "evloop");
+    err = evli_pool_register(pool);
+    if (err != 0)
+        evli_pool_free(pool);
+    return err;
 }
 
-EVLOOP_API int evl_ip6_addr(const char *ip, int port, struct sockaddr_in6 *addr) {
-    const char *scope;
-    if (ip == NULL || addr == NULL)
+EVLOOP_API int evl_pool_close(evl_pool_t *pool) {
+    uint32_t i, started = evli_load(&pool->priv.started);
+    evl_thread_t self = evl_thread_self();
+    for (i = 0; i < started; i++)
+        if (evl_thread_equal(&pool->priv.workers[i].thread, &self))
+            return EVL_EBUSY;
+    evl_mutex_lock(&pool->priv.mutex);
+    pool->priv.closing = 1;
+    evl_cond_broadcast(&pool->priv.cond);
+    evl_mutex_unlock(&pool->priv.mutex);
+    for (i = 0; i < started; i++)
+        evl_thread_join(&pool->priv.workers[i].thread);
+    evli_pool_unregister(pool);
+    evli_pool_free(pool);
+    return 0;
+}
+
+static evl_pool_t evli_default_pool;
+static uint32_t evli_default_pool_ready; /* atomic */
+static evl_once_t evli_default_pool_once = EVL_ONCE_INIT;
+static evl_mutex_t evli_default_pool_mutex;
+static int evli_default_pool_error; /* of making the mutex */
+
+/* Under libuv's names its variable counts, too. */
+#if defined(EVLOOP_UV_NAMES)
+#define EVLI_POOL_SIZE_TOO "UV_THREADPOOL_SIZE"
+#else
+#define EVLI_POOL_SIZE_TOO ""
+#endif
+
+/* The threads of the default pool: what the environment says, within bounds. */
+static unsigned evli_default_pool_threads(void) {
+    const char *own = getenv("EVLOOP_THREADPOOL_SIZE");
+    const char *text = own != NULL ? own : getenv(EVLI_POOL_SIZE_TOO);
+    long threads = text != NULL && text[0] != '\0' ? strtol(text, NULL, 10) : EVLI_POOL_THREADS;
+    return threads < 1                       ? 1
+           : threads > EVLI_POOL_MAX_THREADS ? EVLI_POOL_MAX_THREADS
+                                             : (unsigned)threads;
+}
+
+static void evli_default_pool_begin(void) {
+    evli_default_pool_error = evl_mutex_init(&evli_default_pool_mutex);
+}
+
+/* Makes the default pool, or makes it anew when that has failed or it was shut down. */
+static int evli_default_pool_init(void) {
+    evl_pool_options_t options;
+    int err = 0;
+    evl_once(&evli_default_pool_once, evli_default_pool_begin);
+    if (evli_default_pool_error != 0)
+        return evli_default_pool_error;
+    memset(&options, 0, sizeof(options));
+    options.threads = evli_default_pool_threads();
+    evl_mutex_lock(&evli_default_pool_mutex);
+    if (!evli_load(&evli_default_pool_ready))
+        err = evl_pool_init(&evli_default_pool, &options);
+    if (err == 0)
+        evli_store(&evli_default_pool_ready, 1);
+    evl_mutex_unlock(&evli_default_pool_mutex);
+    return err;
+}
+
+/* Puts the default pool where there is NULL. */
+static int evli_pool_or_default(evl_pool_t **pool) {
+    int err = 0;
+    if (*pool != NULL)
+        return 0;
+    if (!evli_load(&evli_default_pool_ready))
+        err = evli_default_pool_init();
+    *pool = &evli_default_pool;
+    return err;
+}
+
+static void evli_default_pool_close(void) {
+    if (evli_exchange(&evli_default_pool_ready, 0))
+        evl_pool_close(&evli_default_pool);
+}
+
+EVLOOP_API int evl_pool_stats(evl_pool_t *pool, evl_pool_stats_t *out) {
+    int err = evli_pool_or_default(&pool);
+    if (err != 0)
+        return err;
+    if (out == NULL)
         return EVL_EINVAL;
-    memset(addr, 0, sizeof(*addr));
-    addr->sin6_family = AF_INET6;
-    addr->sin6_port = htons((uint16_t)port);
-    scope = strchr(ip, '%');
-    if (scope != NULL)
-        addr->sin6_scope_id = evli_sys_scope_id(scope + 1);
-    return evl_inet_pton(AF_INET6, ip, &addr->sin6_addr);
+    evl_mutex_lock(&pool->priv.mutex);
+    out->threads = evli_load(&pool->priv.started);
+    out->running = pool->priv.running;
+    out->idle = out->threads - out->running;
+    out->queued = evli_load(&pool->priv.queued);
+    out->completed = pool->priv.completed;
+    out->wait_ns = *pool->priv.wait_ns;
+    out->run_ns = *pool->priv.run_ns;
+    evl_mutex_unlock(&pool->priv.mutex);
+    return 0;
 }
 
-EVLOOP_API int evl_ip4_name(const struct sockaddr_in *src, char *dst, size_t size) {
-    return evl_inet_ntop(AF_INET, &src->sin_addr, dst, size);
+/* Starts a job for a request that has been filled in. */
+static int evli_job_start(evl_loop_t *loop, evli_job_t *job, unsigned kind) {
+    evl_pool_t *pool = loop->priv.pool;
+    int err = evli_pool_or_default(&pool);
+    if (err != 0)
+        return err;
+    memset(job, 0, sizeof(*job));
+    job->loop = loop;
+    job->pool = pool;
+    job->kind = kind;
+    evli_list_push(&loop->priv.jobs, &job->own);
+    err = evli_pool_submit(pool, job);
+    if (err == 0)
+        loop->priv.active_reqs++;
+    else
+        evli_list_remove(&job->own);
+    return err;
 }
 
-EVLOOP_API int evl_ip6_name(const struct sockaddr_in6 *src, char *dst, size_t size) {
-    return evl_inet_ntop(AF_INET6, &src->sin6_addr, dst, size);
+#else
+
+/* Without threads a pool is only a name: jobs run when their loop comes to them. */
+EVLOOP_API int evl_pool_init(evl_pool_t *pool, const evl_pool_options_t *options) {
+    if (options != NULL && options->threads > 1024)
+        return EVL_EINVAL;
+    memset(&pool->priv, 0, sizeof(pool->priv));
+    pool->priv.max_queue = options != NULL ? options->max_queue : 0;
+    return 0;
 }
 
-EVLOOP_API int evl_ip_name(const struct sockaddr *src, char *dst, size_t size) {
-    if (src->sa_family == AF_INET)
-        return evl_ip4_name((const struct sockaddr_in *)(const void *)src, dst, size);
-    if (src->sa_family == AF_INET6)
-        return evl_ip6_name((const struct sockaddr_in6 *)(const void *)src, dst, size);
-    return EVL_EAFNOSUPPORT;
+EVLOOP_API int evl_pool_close(evl_pool_t *pool) {
+    (void)pool;
+    return 0;
 }
+
+static void evli_default_pool_close(void) {}
+
+EVLOOP_API int evl_pool_stats(evl_pool_t *pool, evl_pool_stats_t *out) {
+    if (out == NULL)
+        return EVL_EINVAL;
+    memset(out, 0, sizeof(*out));
+    if (pool != NULL) {
+        out->queued = pool->priv.queued;
+        out->completed = pool->priv.completed;
+    }
+    return 0;
+}
+
+static int evli_job_start(evl_loop_t *loop, evli_job_t *job, unsigned kind) {
+    evl_pool_t *pool = loop->priv.pool;
+    if (pool != NULL && pool->priv.max_queue != 0 && pool->priv.queued >= pool->priv.max_queue)
+        return EVL_ENOBUFS;
+    memset(job, 0, sizeof(*job));
+    job->loop = loop;
+    job->pool = pool;
+    job->kind = kind;
+    if (pool != NULL)
+        pool->priv.queued++;
+    evli_list_push(&loop->priv.jobs, &job->own);
+    evli_stack_push(&loop->priv.finished, &job->node);
+    loop->priv.active_reqs++;
+    return 0;
+}
+
+static int evli_job_cancel(evli_job_t *job) {
+    if (job->error != 0 || job->own.next == NULL)
+        return EVL_EBUSY;
+    job->error = EVL_ECANCELED;
+    return 0;
+}
+
+#endif
+
+#if !defined(EVLOOP_NO_THREADS)
+
+/* After fork: starts anew what waited for a thread, and gives up what had one, unless it is back. */
+static void evli_jobs_forked(evl_loop_t *loop) {
+    evli_node_t *node;
+    evli_link_t *link;
+    for (node = loop->priv.finished; node != NULL; node = node->next)
+        EVLI_OF(node, evli_job_t, node)->back = 2; /* it has arrived */
+    for (node = loop->priv.job_batch; node != NULL; node = node->next)
+        EVLI_OF(node, evli_job_t, node)->back = 2;
+    for (link = loop->priv.jobs.next; link != &loop->priv.jobs; link = link->next) {
+        evli_job_t *job = EVLI_OF(link, evli_job_t, own);
+        int err = job->error == EVL_EAGAIN ? 0 : (int)EVL_ECANCELED;
+        if (job->back == 2)
+            continue;
+        job->error = 0;
+        if (err == 0)
+            err = evli_pool_submit(job->pool, job);
+        if (err == 0)
+            continue;
+        job->error = err;
+        job->back = 1;
+        evli_stack_push(&loop->priv.finished, &job->node);
+    }
+}
+
+#else
+
+static void evli_jobs_forked(evl_loop_t *loop) {
+    (void)loop;
+}
+
+#endif
+
+/* Takes back what no thread has begun. */
+static void evli_jobs_cancel(evl_loop_t *loop) {
+    evli_link_t *link;
+    for (link = loop->priv.jobs.next; link != &loop->priv.jobs; link = link->next)
+        evli_job_cancel(EVLI_OF(link, evli_job_t, own));
+}
+
+EVLOOP_API int evl_loop_set_pool(evl_loop_t *loop, evl_pool_t *pool) {
+    loop->priv.pool = pool;
+    return 0;
+}
+
+/* ==== [SECTION] Work functions ==== */
+
+static void evli_work_run(evli_job_t *job) {
+    evl_work_t *req = EVLI_OF(job, evl_work_t, priv.job);
+    req->work_cb(req);
+}
+
+static void evli_work_done(evl_loop_t *loop, evli_job_t *job) {
+    evl_work_t *req = EVLI_OF(job, evl_work_t, priv.job);
+    if (req->after_work_cb != NULL)
+        EVLI_CALL(loop, req->after_work_cb(req, job->error));
+}
+
+EVLOOP_API int evl_queue_work(evl_loop_t *loop, evl_work_t *req, evl_work_cb work_cb,
+                              evl_after_work_cb after_work_cb) {
+    if (work_cb == NULL)
+        return EVL_EINVAL;
+    req->type = EVL_WORK;
+    req->loop = loop;
+    req->work_cb = work_cb;
+    req->after_work_cb = after_work_cb;
+    return evli_job_start(loop, &req->priv.job, EVLI_JOB_WORK);
+}
+
+#if !defined(EVLOOP_NO_DNS)
+
+static int evli_cancel_lookup(evl_req_t *req) {
+    if (req->type == EVL_GETADDRINFO)
+        return evli_job_cancel(&((evl_getaddrinfo_t *)req)->priv.job);
+    if (req->type == EVL_GETNAMEINFO)
+        return evli_job_cancel(&((evl_getnameinfo_t *)req)->priv.job);
+    return EVL_EINVAL;
+}
+
+#else
+
+static int evli_cancel_lookup(evl_req_t *req) {
+    (void)req;
+    return EVL_EINVAL;
+}
+
+#endif
+
+EVLOOP_API int evl_cancel(evl_req_t *req) {
+    if (req->type == EVL_WORK)
+        return evli_job_cancel(&((evl_work_t *)req)->priv.job);
+    if (req->type == EVL_RANDOM)
+        return evli_job_cancel(&((evl_random_t *)req)->priv.job);
+    return evli_cancel_lookup(req);
+}
+
+static void evli_random_run(evli_job_t *job) {
+    evl_random_t *req = EVLI_OF(job, evl_random_t, priv.job);
+    req->status = evli_sys_random((char *)req->buf, req->buflen);
+}
+
+static void evli_random_done(evl_loop_t *loop, evli_job_t *job) {
+    evl_random_t *req = EVLI_OF(job, evl_random_t, priv.job);
+    if (job->error != 0)
+        req->status = job->error;
+    EVLI_CALL(loop, req->cb(req, req->status, req->buf, req->buflen));
+}
+
+EVLOOP_API int evl_random(evl_loop_t *loop, evl_random_t *req, void *buf, size_t buflen,
+                          unsigned flags, evl_random_cb cb) {
+    if (buflen > 0x7fffffff)
+        return EVL_E2BIG;
+    if (flags != 0)
+        return EVL_EINVAL;
+    if (cb == NULL)
+        return evli_sys_random((char *)buf, buflen);
+    if (loop == NULL || req == NULL)
+        return EVL_EINVAL;
+    req->type = EVL_RANDOM;
+    req->loop = loop;
+    req->status = 0;
+    req->buf = buf;
+    req->buflen = buflen;
+    req->cb = cb;
+    return evli_job_start(loop, &req->priv.job, EVLI_JOB_RANDOM);
+}
+
+/* ==== [SECTION] Host names ==== */
+
+#if !defined(EVLOOP_NO_DNS)
+
+#define EVLI_LABEL_MAX 63
+#define EVLI_NAME_MAX  253 /* and a dot at the end */
+
+/* Reads a code point of UTF-8. Returns it and moves on, or -1: what is there is none. */
+static int32_t evli_utf8_next(const unsigned char **text) {
+    static const uint32_t least[] = {0, 0x80, 0x800, 0x10000};
+    const unsigned char *p = *text;
+    uint32_t c = *p++;
+    unsigned more = c < 0x80 ? 0 : c >= 0xc2 && c < 0xe0 ? 1 : c >= 0xe0 && c < 0xf0 ? 2 : 3;
+    unsigned i;
+    if (c >= 0x80 && (c < 0xc2 || c > 0xf4))
+        return -1;
+    if (more > 0)
+        c &= 0x3fu >> more;
+    for (i = 0; i < more; i++) {
+        if ((*p & 0xc0) != 0x80)
+            return -1;
+        c = c << 6 | (*p++ & 0x3f);
+    }
+    if (c < least[more] || c > 0x10ffff || (c >= 0xd800 && c < 0xe000))
+        return -1;
+    *text = p;
+    return (int32_t)c;
+}
+
+static char evli_punycode_digit(uint32_t d) {
+    return (char)(d < 26 ? 'a' + d : '0' + (d - 26));
+}
+
+/* RFC 3492, 6.1: how far the next deltas are likely to reach. */
+static uint32_t evli_punycode_adapt(uint32_t delta, uint32_t count, int first) {
+    uint32_t k = 0;
+    delta = first ? delta / 700 : delta / 2;
+    delta += delta / count;
+    for (; delta > 35 * 26 / 2; k += 36)
+        delta /= 35;
+    return k + 36 * delta / (delta + 38);
+}
+
+/* Writes a delta as a number of variable length. */
+static size_t evli_punycode_number(char *out, size_t room, uint32_t delta, uint32_t bias) {
+    size_t n = 0;
+    uint32_t k;
+    for (k = 36; n < room; k += 36) {
+        uint32_t t = k <= bias ? 1 : k >= bias + 26 ? 26 : k - bias;
+        if (delta < t) {
+            out[n++] = evli_punycode_digit(delta);
+            return n;
+        }
+        out[n++] = evli_punycode_digit(t + (delta - t) % (36 - t));
+        delta = (delta - t) / (36 - t);
+    }
+    return room + 1;
+}
+
+/* RFC 3492, 6.3: a label as the ASCII code points that it has and the places of the others. Returns
+ * the length, or more than `room` when that is too little. */
+static size_t evli_punycode(const int32_t *label, uint32_t count, char *out, size_t room) {
+    uint32_t i, done = 0, basic, delta = 0, bias = 72;
+    int32_t n = 0x80;
+    size_t length = 0;
+    for (i = 0; i < count; i++)
+        if (label[i] < 0x80 && length < room)
+            out[length++] = (char)label[i];
+    done = basic = (uint32_t)length;
+    if (basic > 0 && length < room)
+        out[length++] = '-';
+    while (done < count && length <= room) {
+        int32_t next = 0x110000;
+        for (i = 0; i < count; i++)
+            if (label[i] >= n && label[i] < next)
+                next = label[i];
+        delta += (uint32_t)(next - n) * (done + 1);
+        for (i = 0; i < count && length <= room; i++) {
+            if (label[i] < next)
+                delta++;
+            if (label[i] != next)
+                continue;
+            length += evli_punycode_number(out + length, room - length, delta, bias);
+            done++;
+            bias = evli_punycode_adapt(delta, done, done == basic + 1);
+            delta = 0;
+        }
+        delta++;
+        n = next + 1;
+    }
+    return length;
+}
+
+/* The dots of IDNA: the full stops of Chinese and Japanese text are ones, too. */
+static int evli_is_dot(int32_t c) {
+    return c == '.' || c == 0x3002 || c == 0xff0e || c == 0xff61;
+}
+
+/* Reads a label, up to a dot or the end. */
+static int evli_idna_read(const unsigned char **text, int32_t *label, uint32_t *count,
+                          int *is_ascii) {
+    *count = 0;
+    *is_ascii = 1;
+    while (**text != '\0') {
+        const unsigned char *at = *text;
+        int32_t c = evli_utf8_next(text);
+        if (c < 0)
+            return EVL_EINVAL;
+        if (evli_is_dot(c)) {
+            *text = at;
+            return 0;
+        }
+        if (*count == EVLI_LABEL_MAX)
+            return EVL_ENAMETOOLONG;
+        *is_ascii = *is_ascii && c < 0x80;
+        label[(*count)++] = c;
+    }
+    return 0;
+}
+
+/* Writes a name in ASCII into room for 256 bytes: labels that are not ASCII as xn-- and their
+ * Punycode. Returns 0 or an error; nothing is ever cut. */
+static int evli_idna(const char *name, char *out) {
+    const unsigned char *text = (const unsigned char *)name;
+    int32_t label[EVLI_LABEL_MAX];
+    size_t length = 0, n;
+    uint32_t i, count;
+    int is_ascii, err;
+    for (;;) {
+        char ascii[EVLI_LABEL_MAX + 1];
+        err = evli_idna_read(&text, label, &count, &is_ascii);
+        if (err != 0)
+            return err;
+        if (is_ascii) {
+            n = count;
+            for (i = 0; i < count; i++)
+                ascii[i] = (char)label[i];
+        } else {
+            memcpy(ascii, "xn--", 4);
+            n = 4 + evli_punycode(label, count, ascii + 4, EVLI_LABEL_MAX - 4);
+        }
+        if (n > EVLI_LABEL_MAX || length + n > EVLI_NAME_MAX + (n == 0 ? 1u : 0u))
+            return EVL_ENAMETOOLONG;
+        memcpy(out + length, ascii, n);
+        length += n;
+        out[length] = '\0';
+        if (*text == '\0')
+            return 0;
+        evli_utf8_next(&text);
+        out[length++] = '.';
+        out[length] = '\0';
+    }
+}
+
+#endif /* !EVLOOP_NO_DNS */
+
+/* ==== [SECTION] Name lookup functions ==== */
+
+#if !defined(EVLOOP_NO_DNS)
+
+static void evli_getaddrinfo_run(evli_job_t *job) {
+    evl_getaddrinfo_t *req = EVLI_OF(job, evl_getaddrinfo_t, priv.job);
+    req->priv.result =
+        evli_sys_getaddrinfo(req->priv.host, req->priv.service, req->priv.hints, &req->addrinfo);
+}
+
+static void evli_getaddrinfo_end(evl_getaddrinfo_t *req) {
+    evli_free(req->priv.block);
+    req->priv.block = NULL;
+    req->priv.hints = NULL;
+    req->priv.host = req->priv.service = NULL;
+}
+
+static void evli_getaddrinfo_done(evl_loop_t *loop, evli_job_t *job) {
+    evl_getaddrinfo_t *req = EVLI_OF(job, evl_getaddrinfo_t, priv.job);
+    if (job->error != 0)
+        req->priv.result = EVL_EAI_CANCELED;
+    evli_getaddrinfo_end(req);
+    EVLI_CALL(loop, req->priv.cb(req, req->priv.result, req->addrinfo));
+}
+
+/* Copies what the caller need not keep: the hints and the two names. */
+static int evli_getaddrinfo_copy(evl_getaddrinfo_t *req, const char *host, const char *service,
+                                 const struct addrinfo *hints) {
+    size_t host_size = host != NULL ? strlen(host) + 1 : 0;
+    size_t service_size = service != NULL ? strlen(service) + 1 : 0;
+    char *block = (char *)evli_malloc(sizeof(*hints) + host_size + service_size);
+    if (block == NULL)
+        return EVL_ENOMEM;
+    req->priv.block = block;
+    if (hints != NULL) {
+        memcpy(block, hints, sizeof(*hints));
+        req->priv.hints = (struct addrinfo *)(void *)block;
+    }
+    block += sizeof(*hints);
+    if (host != NULL)
+        req->priv.host = (char *)memcpy(block, host, host_size);
+    if (service != NULL)
+        req->priv.service = (char *)memcpy(block + host_size, service, service_size);
+    return 0;
+}
+
+EVLOOP_API int evl_getaddrinfo(evl_loop_t *loop, evl_getaddrinfo_t *req, evl_getaddrinfo_cb cb,
+                               const char *node, const char *service,
+                               const struct addrinfo *hints) {
+    char host[256];
+    int err = 0;
+    if (req == NULL || (node == NULL && service == NULL) || (cb != NULL && loop == NULL))
+        return EVL_EINVAL;
+    if (node != NULL)
+        err = evli_idna(node, host);
+    if (err != 0)
+        return err;
+    req->type = EVL_GETADDRINFO;
+    req->loop = loop;
+    req->addrinfo = NULL;
+    memset(&req->priv, 0, sizeof(req->priv));
+    req->priv.cb = cb;
+    err = evli_getaddrinfo_copy(req, node != NULL ? host : NULL, service, hints);
+    if (err != 0)
+        return err;
+    if (cb == NULL) {
+        evli_getaddrinfo_run(&req->priv.job);
+        evli_getaddrinfo_end(req);
+        return req->priv.result;
+    }
+    err = evli_job_start(loop, &req->priv.job, EVLI_JOB_GETADDRINFO);
+    if (err != 0)
+        evli_getaddrinfo_end(req);
+    return err;
+}
+
+EVLOOP_API void evl_freeaddrinfo(struct addrinfo *ai) {
+    evli_sys_freeaddrinfo(ai);
+}
+
+static void evli_getnameinfo_run(evli_job_t *job) {
+    evl_getnameinfo_t *req = EVLI_OF(job, evl_getnameinfo_t, priv.job);
+    req->priv.result = evli_sys_getnameinfo((const struct sockaddr *)(void *)req->priv.addr,
+                                            req->host, req->service, req->priv.flags);
+    if (req->priv.result != 0)
+        req->host[0] = req->service[0] = '\0';
+}
+
+static void evli_getnameinfo_done(evl_loop_t *loop, evli_job_t *job) {
+    evl_getnameinfo_t *req = EVLI_OF(job, evl_getnameinfo_t, priv.job);
+    const char *host = NULL, *service = NULL;
+    if (job->error != 0)
+        req->priv.result = EVL_EAI_CANCELED;
+    if (req->priv.result == 0) {
+        host = req->host;
+        service = req->service;
+    }
+    EVLI_CALL(loop, req->priv.cb(req, req->priv.result, host, service));
+}
+
+EVLOOP_API int evl_getnameinfo(evl_loop_t *loop, evl_getnameinfo_t *req, evl_getnameinfo_cb cb,
+                               const struct sockaddr *addr, int flags) {
+    socklen_t len = evli_sockaddr_len(addr);
+    if (req == NULL || len == 0 || (cb != NULL && loop == NULL))
+        return EVL_EINVAL;
+    req->type = EVL_GETNAMEINFO;
+    req->loop = loop;
+    req->host[0] = req->service[0] = '\0';
+    memset(&req->priv, 0, sizeof(req->priv));
+    memcpy(req->priv.addr, addr, (size_t)len);
+    req->priv.flags = flags;
+    req->priv.cb = cb;
+    if (cb != NULL)
+        return evli_job_start(loop, &req->priv.job, EVLI_JOB_GETNAMEINFO);
+    evli_getnameinfo_run(&req->priv.job);
+    return req->priv.result;
+}
+
+#endif /* !EVLOOP_NO_DNS */
 
 /* ==== [SECTION] Dispatch tables ==== */
 
@@ -8585,6 +10274,19 @@ static const evli_handle_type_t evli_handle_types[EVL_HANDLE_TYPE_MAX + 1] = {
     EVLI_NO_TYPE, /* file */
     EVLI_NO_TYPE, /* what is no type */
 };
+
+static const evli_job_kind_t evli_job_kinds[EVLI_JOB_KINDS] = {
+    {evli_work_run, evli_work_done, 0},
+    {evli_random_run, evli_random_done, 0},
+#if !defined(EVLOOP_NO_DNS)
+    {evli_getaddrinfo_run, evli_getaddrinfo_done, 1},
+    {evli_getnameinfo_run, evli_getnameinfo_done, 1},
+#endif
+};
+
+static const evli_job_kind_t *evli_job_kind_of(const evli_job_t *job) {
+    return &evli_job_kinds[job->kind];
+}
 
 static evli_io_fn evli_io_function(unsigned kind) {
     return evli_io_functions[kind];
@@ -8669,6 +10371,10 @@ static const evli_handle_type_t *evli_handle_type_of(evl_handle_type type) {
 #define uv_timer_t          evl_timer_t
 #define uv_timespec64_t     evl_timespec64_t
 #define uv_write_t          evl_write_t
+#define uv_work_t           evl_work_t
+#define uv_random_t         evl_random_t
+#define uv_getaddrinfo_t    evl_getaddrinfo_t
+#define uv_getnameinfo_t    evl_getnameinfo_t
 #define uv_file             evl_file
 #define uv_handle_type      evl_handle_type
 #define uv_req_type         evl_req_type
@@ -8681,6 +10387,7 @@ static const evli_handle_type_t *evli_handle_type_of(evl_handle_type type) {
 #define uv_calloc_func      evl_calloc_func
 #define uv_free_func        evl_free_func
 #define uv_alloc_cb         evl_alloc_cb
+#define uv_after_work_cb    evl_after_work_cb
 #define uv_async_cb         evl_async_cb
 #define uv_check_cb         evl_check_cb
 #define uv_close_cb         evl_close_cb
@@ -8692,7 +10399,11 @@ static const evli_handle_type_t *evli_handle_type_of(evl_handle_type type) {
 #define uv_read_cb          evl_read_cb
 #define uv_shutdown_cb      evl_shutdown_cb
 #define uv_timer_cb         evl_timer_cb
+#define uv_random_cb        evl_random_cb
+#define uv_getaddrinfo_cb   evl_getaddrinfo_cb
+#define uv_getnameinfo_cb   evl_getnameinfo_cb
 #define uv_walk_cb          evl_walk_cb
+#define uv_work_cb          evl_work_cb
 #define uv_write_cb         evl_write_cb
 #define uv_async_s          evl_async_s
 #define uv_check_s          evl_check_s
@@ -8804,6 +10515,12 @@ static const evli_handle_type_t *evli_handle_type_of(evl_handle_type type) {
 #define uv_read_stop                   evl_read_stop
 #define uv_recv_buffer_size            evl_recv_buffer_size
 #define uv_ref                         evl_ref
+#define uv_cancel                      evl_cancel
+#define uv_queue_work                  evl_queue_work
+#define uv_freeaddrinfo                evl_freeaddrinfo
+#define uv_getaddrinfo                 evl_getaddrinfo
+#define uv_getnameinfo                 evl_getnameinfo
+#define uv_random                      evl_random
 #define uv_replace_allocator           evl_replace_allocator
 #define uv_req_get_data                evl_req_get_data
 #define uv_req_get_type                evl_req_get_type
@@ -9019,7 +10736,8 @@ static const evli_handle_type_t *evli_handle_type_of(evl_handle_type type) {
 
 /* ==== [SECTION] Changelog and licence ==== */
 
-/* 0.1.0  The loop core, timers, tasks, watchers, async, posts, TCP, poll handles; epoll and poll.
+/* 0.1.0  The loop core, timers, tasks, watchers, async, posts, TCP, poll handles, worker pools, name
+ *        lookup; epoll, kqueue, I/O completion ports and poll.
  *
  * This file is yours under either of two licences, as you like.
  *

@@ -44,6 +44,14 @@ size_t test_short(const char *name, size_t count);
 #include <unistd.h>
 #endif
 
+#if !defined(EVLOOP_NO_DNS)
+
+int test_idna(const char *name, char ascii[256]) {
+    return evli_idna(name, ascii);
+}
+
+#endif
+
 /* ---- The list of tests ----------------------------------------------------------------------- */
 
 typedef struct {

@@ -120,6 +120,12 @@ void test_alloc_fail(long nth, long times);
 /* Turns off the check that nothing is left allocated, for this test. */
 void test_allow_leak(void);
 
+/* ---- What the interface does not show ---------------------------------------------------------- */
+
+#if !defined(EVLOOP_NO_DNS)
+int test_idna(const char *name, char ascii[256]); /* the form that is looked up; 0 or an error */
+#endif
+
 /* ---- Faults: what the system calls of the library answer ------------------------------------- */
 
 /* A name is that of the system call: "recv", "accept", "epoll_wait", ... Several names may be set

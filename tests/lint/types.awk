@@ -10,7 +10,7 @@ function check(name) {
     name = $0
     sub(/^(typedef )?(struct|union|enum) (EVLI_[A-Z_]+ )?/, "", name)
     sub(/[^A-Za-z0-9_].*/, "", name)
-    if (name !~ /^(sockaddr|iovec|msghdr|timespec|epoll_event|pollfd)/)
+    if (name !~ /^(addrinfo|sockaddr|iovec|msghdr|timespec|epoll_event|pollfd)/)
         check(name)
 }
 
