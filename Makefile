@@ -152,7 +152,7 @@ coverage: ## print the share of evloop.h's lines that the tests run; below 90 % 
 	@$(CHECKED) VARIANT=coverage CC=gcc CFLAGS='-O0 -g --coverage -fprofile-update=atomic'; status=$$?; \
 	gcovr --root . --object-directory build/coverage --filter 'evloop\.h$$' --fail-under-line 90 \
 	    --print-summary --html-details build/coverage/evloop.html \
-	    --txt build/coverage/lines.txt && exit $$status
+	    --txt build/coverage/lines.txt build/coverage && exit $$status
 
 lint: ## check the layout, comments, names and format of evloop.h
 	@mkdir -p build
