@@ -1590,7 +1590,7 @@ enum {
     DEPTH_MAX = 8,           /* requests that a user pipelines */
     SAMPLES_MAX = 1 << 17,   /* latencies kept for a phase */
     USER_PATIENCE_MS = 5000, /* a server that is silent for so long has failed */
-    DEMO_PATIENCE_MS = 250,  /* of the server that is to lose patience */
+    DEMO_PATIENCE_MS = 1000, /* of the server that is to lose patience */
     BYTE_MS = 2,             /* between two bytes, so that the server sees each of them … */
     TRICKLE_MS = 60,         /* … and when it is to run out of patience over them */
     NAP_BYTES = 256 * 1024,  /* what a slow reader reads … */
