@@ -3762,9 +3762,12 @@ typedef LONG(WINAPI *evli_gen_random_fn)(void *, PUCHAR, ULONG, ULONG);
 
 /* From bcrypt.dll, which is loaded when it is first needed. */
 static int evli_sys_random(char *base, size_t len) {
-    HMODULE bcrypt = LoadLibraryW(L"bcrypt.dll");
+    HMODULE bcrypt;
     evli_gen_random_fn gen_random;
     LONG status = -1;
+    if (len == 0)
+        return 0;
+    bcrypt = LoadLibraryW(L"bcrypt.dll");
     if (bcrypt == NULL)
         return evli_win_error();
     gen_random = (evli_gen_random_fn)(void (*)(void))GetProcAddress(bcrypt, "BCryptGenRandom");
