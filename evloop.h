@@ -699,7 +699,8 @@ typedef struct evli_job_s {
     uint64_t queued_ns;
     uint32_t kind; /* whose job it is: EVLI_JOB_… */
     int32_t error;
-    uint32_t back; /* atomic: it is done, or was cancelled, and on its way to the loop */
+    uint32_t back;  /* atomic: it is done, or was cancelled, and on its way to the loop */
+    uint32_t forks; /* of the pool when it got the job */
 } evli_job_t;
 
 typedef struct evli_ring_s {
@@ -1623,6 +1624,7 @@ struct evl_pool_s {
         uint32_t waking;       /* atomic: one of them has been signalled and is not awake yet */
         uint32_t started;      /* atomic: threads that run */
         uint32_t threads, max_queue, slow_running, running, closing;
+        uint32_t forks; /* that this process is away from the one that made the pool */
         size_t stack_size;
         char name[16];
         evl_pool_t *next; /* in the list of all */
@@ -9480,6 +9482,7 @@ static int evli_pool_submit(evl_pool_t *pool, evli_job_t *job) {
         evli_fetch_add(&pool->priv.queued, (uint32_t)-1);
         return EVL_ENOBUFS;
     }
+    job->forks = pool->priv.forks;
     job->queued_ns = evli_sys_clock();
     evli_stack_push(&pool->priv.incoming, &job->node);
     if (evli_load(&pool->priv.sleeping) > 0 && evli_exchange(&pool->priv.waking, 1) == 0) {
@@ -9582,6 +9585,7 @@ static void evli_pool_forked(evl_pool_t *pool) {
     evli_pool_mark(&pool->priv.slow);
     pool->priv.queued = pool->priv.sleeping = pool->priv.waking = pool->priv.started = 0;
     pool->priv.running = pool->priv.slow_running = 0;
+    pool->priv.forks++;
     evl_mutex_unlock(&pool->priv.mutex);
     evli_monitor_init(&pool->priv.mutex, &pool->priv.cond);
 }
@@ -9825,7 +9829,8 @@ static int evli_job_cancel(evli_job_t *job) {
 
 #if !defined(EVLOOP_NO_THREADS)
 
-/* After fork: starts anew what waited for a thread, and gives up what had one, unless it is back. */
+/* After fork: starts anew what waited for a thread, and gives up what had one, unless it is back. What
+ * an earlier call has started since the fork is left alone. */
 static void evli_jobs_forked(evl_loop_t *loop) {
     evli_node_t *node;
     evli_link_t *link;
@@ -9836,7 +9841,7 @@ static void evli_jobs_forked(evl_loop_t *loop) {
     for (link = loop->priv.jobs.next; link != &loop->priv.jobs; link = link->next) {
         evli_job_t *job = EVLI_OF(link, evli_job_t, own);
         int err = job->error == EVL_EAGAIN ? 0 : (int)EVL_ECANCELED;
-        if (job->back == 2)
+        if (job->back == 2 || job->forks == job->pool->priv.forks)
             continue;
         job->error = 0;
         if (err == 0)
