@@ -1805,6 +1805,52 @@ TEST(pool_fork_then_destroy_in_the_child) {
     finish_both();
 }
 
+static void never_poll(evl_poll_t *poll, int status, int events) {
+    (void)poll;
+    (void)status;
+    (void)events;
+    test_fail(__FILE__, __LINE__, "this poll must not be told of anything");
+}
+
+/* evl_loop_fork that failed may be called again: no job is started or given up twice. */
+TEST(pool_fork_that_is_repeated) {
+    evl_os_sock_t sockets[2];
+    evl_poll_t poll_handle;
+    NEED_THREADS_AFTER_FORK();
+    open_both(1);
+    os_socketpair(sockets);
+    CHECK_EQ(evl_poll_init_socket(&loop, &poll_handle, sockets[0]), 0);
+    CHECK_EQ(evl_poll_start(&poll_handle, EVL_READABLE, never_poll), 0);
+    occupy(1);
+    for (int i = 0; i < 20; i++)
+        queue(&jobs[i]);
+    pid_t pid = fork();
+    CHECK_GE(pid, 0);
+    if (pid == 0) {
+        test_fault_set("epoll_ctl", 2, 1, ENOMEM); /* the first one is for what wakes the loop */
+        test_fault_set("kevent_change", 2, 1, ENOMEM);
+        int failed = evl_loop_fork(&loop) != 0;
+        CHECK_EQ(failed, test_fault_hits("epoll_ctl") + test_fault_hits("kevent_change"));
+        CHECK_EQ(evl_loop_fork(&loop), 0);
+        test_sleep_ms(20); /* the jobs are done before the loop looks */
+        test_fault_clear();
+    } else {
+        expect_exit_0(pid);
+        open_gate(1);
+    }
+    evl_close((evl_handle_t *)&poll_handle, NULL);
+    run_all();
+    CHECK_EQ(holders[0].called, 1);
+    CHECK_EQ(holders[0].status, pid == 0 ? EVL_ECANCELED : 0);
+    for (int i = 0; i < 20; i++)
+        check_done(&jobs[i], 0);
+    CHECK_EQ(os_close(sockets[0]), 0);
+    CHECK_EQ(os_close(sockets[1]), 0);
+    finish_both();
+    if (pid == 0)
+        exit(0);
+}
+
 /* At any moment of the threads' work: each job is called back once in each process. */
 TEST(pool_fork_under_load) {
     NEED_THREADS_AFTER_FORK();
