@@ -653,6 +653,23 @@ TEST(pool_wakes_for_each_job) {
     finish_both();
 }
 
+static void spin(int turns) {
+    for (volatile int i = 0; i < turns; i = i + 1)
+        continue;
+}
+
+/* The same with a loop that looks without sleeping, and one thread. */
+TEST(pool_wakes_for_each_job_at_once) {
+    open_both(1);
+    for (int i = 0; i < (test_slow() ? 3000 : OS_STORM(40000)); i++) {
+        queue(&jobs[0]);
+        while (evl_run(&loop, EVL_RUN_NOWAIT) != 0)
+            continue;
+        spin(i % 400);
+    }
+    finish_both();
+}
+
 /* ---- Jobs that hold their thread ------------------------------------------------------------- */
 
 static os_sem_t begun, gate;
