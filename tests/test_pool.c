@@ -654,8 +654,9 @@ TEST(pool_wakes_for_each_job) {
 }
 
 static void spin(int turns) {
-    for (volatile int i = 0; i < turns; i = i + 1)
-        continue;
+    volatile int turned = 0;
+    while (turned < turns)
+        turned = turned + 1;
 }
 
 /* The same with a loop that looks without sleeping, and one thread. */
@@ -1953,7 +1954,7 @@ static void start_random(size_t size) {
 }
 
 static int differ(const unsigned char *bytes) {
-    static const unsigned char zeros[64];
+    static const unsigned char zeros[64] = {0};
     return memcmp(bytes, zeros, sizeof(zeros)) != 0;
 }
 
