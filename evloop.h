@@ -54,6 +54,7 @@
        - [SECTION] Threads
        - [SECTION] Histograms
        - [SECTION] Worker pool
+       - [SECTION] Files
        - [SECTION] Name lookup
      Implementation
        - [SECTION] Platform
@@ -218,6 +219,8 @@
 #define EVLOOP_H
 
 #include <errno.h>
+#include <fcntl.h>
+#include <math.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -285,11 +288,15 @@ typedef uintptr_t evl_os_sock_t;
 typedef void *evl_os_fd_t;
 typedef int evl_file;
 typedef int evl_pid_t;
+typedef unsigned char evl_uid_t;
+typedef unsigned char evl_gid_t;
 #else
 typedef int evl_os_sock_t;
 typedef int evl_os_fd_t;
 typedef int evl_file;
 typedef pid_t evl_pid_t;
+typedef uid_t evl_uid_t;
+typedef gid_t evl_gid_t;
 #endif
 
 /* A run of bytes, laid out as the system's scatter/gather functions want it. */
@@ -323,6 +330,10 @@ typedef struct evl_random_s evl_random_t;
 typedef struct evl_getaddrinfo_s evl_getaddrinfo_t;
 typedef struct evl_getnameinfo_s evl_getnameinfo_t;
 typedef struct evl_pool_s evl_pool_t;
+typedef struct evl_fs_s evl_fs_t;
+typedef struct evl_dir_s evl_dir_t;
+typedef struct evl_dirent_s evl_dirent_t;
+typedef struct evl_statfs_s evl_statfs_t;
 
 /* Versions as numbers and text, of the libuv interface that is followed. Thread: any. */
 EVLOOP_API unsigned int evl_version(void);
@@ -1693,6 +1704,385 @@ struct evl_random_s {
 EVLOOP_API int evl_random(evl_loop_t *loop, evl_random_t *req, void *buf, size_t buflen,
                           unsigned flags, evl_random_cb cb);
 
+/* ==== [SECTION] Files ==== */
+
+/* A file is a descriptor, on Windows one of the C library's. Paths are UTF-8 there, and may be longer
+ * than 260 characters. */
+
+/* Flags of evl_fs_open. Those that the system does not have are 0. */
+#define EVL_FS_O_RDONLY O_RDONLY
+#define EVL_FS_O_WRONLY O_WRONLY
+#define EVL_FS_O_RDWR   O_RDWR
+#define EVL_FS_O_APPEND O_APPEND
+#define EVL_FS_O_CREAT  O_CREAT
+#define EVL_FS_O_EXCL   O_EXCL
+#define EVL_FS_O_TRUNC  O_TRUNC
+#if defined(_WIN32)
+#define EVL_FS_O_DIRECT      0x02000000 /* past the cache */
+#define EVL_FS_O_DIRECTORY   0
+#define EVL_FS_O_DSYNC       0x04000000
+#define EVL_FS_O_EXLOCK      0x10000000 /* nobody else may open it */
+#define EVL_FS_O_FILEMAP     0x20000000 /* accepted: reads and writes do the same without */
+#define EVL_FS_O_NOATIME     0
+#define EVL_FS_O_NOCTTY      0
+#define EVL_FS_O_NOFOLLOW    0
+#define EVL_FS_O_NONBLOCK    0
+#define EVL_FS_O_RANDOM      0x0010
+#define EVL_FS_O_SEQUENTIAL  0x0020
+#define EVL_FS_O_SHORT_LIVED 0x1000
+#define EVL_FS_O_SYMLINK     0
+#define EVL_FS_O_SYNC        0x08000000
+#define EVL_FS_O_TEMPORARY   0x0040 /* removed when it is closed */
+#else
+#if defined(O_DIRECT)
+#define EVL_FS_O_DIRECT O_DIRECT
+#elif defined(__O_DIRECT)
+#define EVL_FS_O_DIRECT __O_DIRECT
+#else
+#define EVL_FS_O_DIRECT 0
+#endif
+#if defined(O_DIRECTORY)
+#define EVL_FS_O_DIRECTORY O_DIRECTORY
+#elif defined(__O_DIRECTORY)
+#define EVL_FS_O_DIRECTORY __O_DIRECTORY
+#else
+#define EVL_FS_O_DIRECTORY 0
+#endif
+#if defined(O_DSYNC)
+#define EVL_FS_O_DSYNC O_DSYNC
+#elif defined(__O_DSYNC)
+#define EVL_FS_O_DSYNC __O_DSYNC
+#else
+#define EVL_FS_O_DSYNC 0
+#endif
+#if defined(O_EXLOCK)
+#define EVL_FS_O_EXLOCK O_EXLOCK
+#else
+#define EVL_FS_O_EXLOCK 0
+#endif
+#if defined(O_NOATIME)
+#define EVL_FS_O_NOATIME O_NOATIME
+#elif defined(__O_NOATIME)
+#define EVL_FS_O_NOATIME __O_NOATIME
+#else
+#define EVL_FS_O_NOATIME 0
+#endif
+#if defined(O_NOFOLLOW)
+#define EVL_FS_O_NOFOLLOW O_NOFOLLOW
+#elif defined(__O_NOFOLLOW)
+#define EVL_FS_O_NOFOLLOW __O_NOFOLLOW
+#else
+#define EVL_FS_O_NOFOLLOW 0
+#endif
+#if defined(O_SYMLINK)
+#define EVL_FS_O_SYMLINK O_SYMLINK
+#else
+#define EVL_FS_O_SYMLINK 0
+#endif
+#define EVL_FS_O_NOCTTY      O_NOCTTY
+#define EVL_FS_O_NONBLOCK    O_NONBLOCK
+#define EVL_FS_O_SYNC        O_SYNC
+#define EVL_FS_O_FILEMAP     0
+#define EVL_FS_O_RANDOM      0
+#define EVL_FS_O_SEQUENTIAL  0
+#define EVL_FS_O_SHORT_LIVED 0
+#define EVL_FS_O_TEMPORARY   0
+#endif
+
+/* Flags of evl_fs_copyfile. */
+#define EVL_FS_COPYFILE_EXCL          0x0001 /* the target must not exist */
+#define EVL_FS_COPYFILE_FICLONE       0x0002 /* share the blocks where the file system can */
+#define EVL_FS_COPYFILE_FICLONE_FORCE 0x0004 /* … and fail where it cannot */
+
+/* Flags of evl_fs_symlink, which only Windows heeds. */
+#define EVL_FS_SYMLINK_DIR      0x0001 /* it leads to a directory */
+#define EVL_FS_SYMLINK_JUNCTION 0x0002 /* a junction, which needs no privilege */
+
+/* Times of evl_fs_utime and its kin: now, and as it is. */
+#define EVL_FS_UTIME_NOW  (INFINITY)
+#define EVL_FS_UTIME_OMIT (NAN)
+
+typedef enum {
+    EVL_FS_UNKNOWN = -1,
+    EVL_FS_CUSTOM,
+    EVL_FS_OPEN,
+    EVL_FS_CLOSE,
+    EVL_FS_READ,
+    EVL_FS_WRITE,
+    EVL_FS_SENDFILE,
+    EVL_FS_STAT,
+    EVL_FS_LSTAT,
+    EVL_FS_FSTAT,
+    EVL_FS_FTRUNCATE,
+    EVL_FS_UTIME,
+    EVL_FS_FUTIME,
+    EVL_FS_ACCESS,
+    EVL_FS_CHMOD,
+    EVL_FS_FCHMOD,
+    EVL_FS_FSYNC,
+    EVL_FS_FDATASYNC,
+    EVL_FS_UNLINK,
+    EVL_FS_RMDIR,
+    EVL_FS_MKDIR,
+    EVL_FS_MKDTEMP,
+    EVL_FS_RENAME,
+    EVL_FS_SCANDIR,
+    EVL_FS_LINK,
+    EVL_FS_SYMLINK,
+    EVL_FS_READLINK,
+    EVL_FS_CHOWN,
+    EVL_FS_FCHOWN,
+    EVL_FS_REALPATH,
+    EVL_FS_COPYFILE,
+    EVL_FS_LCHOWN,
+    EVL_FS_OPENDIR,
+    EVL_FS_READDIR,
+    EVL_FS_CLOSEDIR,
+    EVL_FS_STATFS,
+    EVL_FS_MKSTEMP,
+    EVL_FS_LUTIME
+} evl_fs_type;
+
+typedef enum {
+    EVL_DIRENT_UNKNOWN, /* the file system does not say: stat tells */
+    EVL_DIRENT_FILE,
+    EVL_DIRENT_DIR,
+    EVL_DIRENT_LINK,
+    EVL_DIRENT_FIFO,
+    EVL_DIRENT_SOCKET,
+    EVL_DIRENT_CHAR,
+    EVL_DIRENT_BLOCK
+} evl_dirent_type_t;
+
+struct evl_dirent_s {
+    const char *name;
+    evl_dirent_type_t type;
+};
+
+typedef struct {
+    long tv_sec;
+    long tv_nsec;
+} evl_timespec_t;
+
+/* What stat tells, with the system's meanings. Where there is no time of birth, it is that of the last
+ * change. On Windows st_mode holds the type and the owner's bits alone, and times come in 100 ns. */
+typedef struct {
+    uint64_t st_dev;
+    uint64_t st_mode;
+    uint64_t st_nlink;
+    uint64_t st_uid;
+    uint64_t st_gid;
+    uint64_t st_rdev;
+    uint64_t st_ino;
+    uint64_t st_size;
+    uint64_t st_blksize;
+    uint64_t st_blocks;
+    uint64_t st_flags; /* macOS and the BSDs, like st_gen; else 0 */
+    uint64_t st_gen;
+    evl_timespec_t st_atim;
+    evl_timespec_t st_mtim;
+    evl_timespec_t st_ctim;
+    evl_timespec_t st_birthtim;
+} evl_stat_t;
+
+struct evl_statfs_s {
+    uint64_t f_type;
+    uint64_t f_bsize;
+    uint64_t f_blocks;
+    uint64_t f_bfree;
+    uint64_t f_bavail;
+    uint64_t f_files;
+    uint64_t f_ffree;
+    uint64_t f_frsize;
+    uint64_t f_spare[3];
+};
+
+/* A directory that is being read: from evl_fs_opendir to evl_fs_closedir. */
+struct evl_dir_s {
+    evl_dirent_t *dirents; /* yours to set: where evl_fs_readdir puts what it reads */
+    size_t nentries;       /* … and for how many there is room */
+    void *reserved[4];
+    struct {
+        struct evli_dir_s *dir;
+    } priv;
+};
+
+typedef void (*evl_fs_cb)(evl_fs_t *req);
+struct evl_fs_s {
+    EVLI_REQ_FIELDS
+    evl_fs_type fs_type; /* read-only, like all of these */
+    evl_loop_t *loop;
+    evl_fs_cb cb;
+    ssize_t result;   /* what the call gives: >= 0, or an EVL_E… code */
+    void *ptr;        /* … and more of it: see there */
+    const char *path; /* as given; of mkdtemp and mkstemp the one that was made */
+    evl_stat_t statbuf;
+    struct {
+        evli_job_t job;
+        const char *new_path;
+        void *block; /* with the paths or the buffers that the request keeps, when they are long */
+        evl_file file;
+        evl_file out; /* of sendfile */
+        int flags;    /* … or the mode */
+        int mode;
+        uint32_t nbufs;
+        uint32_t next; /* of scandir: the entry that comes next */
+        union {
+            struct {
+                int64_t offset;
+                size_t length;
+            } span;
+            double times[2];
+            struct {
+                evl_uid_t uid;
+                evl_gid_t gid;
+            } owner;
+        } args;
+        union {
+            evl_buf_t bufs[4];
+            char paths[4 * sizeof(evl_buf_t)];
+        } brief;
+    } priv;
+} EVLI_MAY_ALIAS;
+
+#if !defined(EVLOOP_NO_FS)
+
+/* All of these run on a thread of the loop's pool and then call `cb`, which finds the outcome in
+ * req->result: 0 or a count, or an EVL_E… code, EVL_ECANCELED after evl_cancel. With `cb` NULL they do
+ * it at once and return the result; loop may be NULL then, and any thread may call.
+ * In the end, from the callback on, evl_fs_req_cleanup frees what the request holds.
+ *
+ * Lifetime: the arguments need not outlive the call, but for the memory that buffers lead to, and a
+ * directory. Allocates: when paths are longer than 63 bytes together or buffers are more than 4, and
+ * what it returns in req->ptr.
+ * Errors at once: EVL_EINVAL (a pointer is missing, no buffers, flags that do not exist), EVL_ENOMEM,
+ * those of evl_queue_work; then req is as evl_fs_req_cleanup leaves it. As result what the system
+ * reports. */
+
+/* Opens a file, close-on-exec. On Windows others may rename, delete and open it meanwhile. The result
+ * is the file. */
+EVLOOP_API int evl_fs_open(evl_loop_t *loop, evl_fs_t *req, const char *path, int flags, int mode,
+                           evl_fs_cb cb);
+EVLOOP_API int evl_fs_close(evl_loop_t *loop, evl_fs_t *req, evl_file file, evl_fs_cb cb);
+
+/* Reads into, or writes from, some buffers: at an offset, or where the file is (-1). The result is the
+ * number of bytes; of a read it may be less than asked for, and 0 is the end of the file. A write is
+ * less only when an error came after a part. With an offset the file's own position stays. */
+EVLOOP_API int evl_fs_read(evl_loop_t *loop, evl_fs_t *req, evl_file file, const evl_buf_t bufs[],
+                           unsigned int nbufs, int64_t offset, evl_fs_cb cb);
+EVLOOP_API int evl_fs_write(evl_loop_t *loop, evl_fs_t *req, evl_file file, const evl_buf_t bufs[],
+                            unsigned int nbufs, int64_t offset, evl_fs_cb cb);
+
+/* Copies from one file to another, or to a socket: the result is the number of bytes, which may be
+ * less than `length`. `in_offset` -1 means where the file is. A socket that takes nothing now gives
+ * EVL_EAGAIN. */
+EVLOOP_API int evl_fs_sendfile(evl_loop_t *loop, evl_fs_t *req, evl_file out_fd, evl_file in_fd,
+                               int64_t in_offset, size_t length, evl_fs_cb cb);
+
+/* Copies a file with its mode: EVL_FS_COPYFILE_…. A target that there was is replaced; one that could
+ * not be finished is removed. */
+EVLOOP_API int evl_fs_copyfile(evl_loop_t *loop, evl_fs_t *req, const char *path,
+                               const char *new_path, int flags, evl_fs_cb cb);
+
+/* Writes what the system holds back to the disk, fdatasync without what is not needed to read it. */
+EVLOOP_API int evl_fs_fsync(evl_loop_t *loop, evl_fs_t *req, evl_file file, evl_fs_cb cb);
+EVLOOP_API int evl_fs_fdatasync(evl_loop_t *loop, evl_fs_t *req, evl_file file, evl_fs_cb cb);
+EVLOOP_API int evl_fs_ftruncate(evl_loop_t *loop, evl_fs_t *req, evl_file file, int64_t offset,
+                                evl_fs_cb cb);
+
+/* What there is to know of a file, in req->statbuf, where req->ptr leads as well; lstat of a link
+ * itself. */
+EVLOOP_API int evl_fs_stat(evl_loop_t *loop, evl_fs_t *req, const char *path, evl_fs_cb cb);
+EVLOOP_API int evl_fs_lstat(evl_loop_t *loop, evl_fs_t *req, const char *path, evl_fs_cb cb);
+EVLOOP_API int evl_fs_fstat(evl_loop_t *loop, evl_fs_t *req, evl_file file, evl_fs_cb cb);
+
+/* … and of the file system beneath a path: req->ptr is an evl_statfs_t. What a system does not say is
+ * 0. */
+EVLOOP_API int evl_fs_statfs(evl_loop_t *loop, evl_fs_t *req, const char *path, evl_fs_cb cb);
+
+/* Whether the process may read, write or execute: R_OK, W_OK, X_OK (4, 2, 1), or F_OK (0) for whether
+ * it exists. */
+EVLOOP_API int evl_fs_access(evl_loop_t *loop, evl_fs_t *req, const char *path, int mode,
+                             evl_fs_cb cb);
+
+/* Sets the mode, of which Windows knows the owner's right to write, alone. */
+EVLOOP_API int evl_fs_chmod(evl_loop_t *loop, evl_fs_t *req, const char *path, int mode,
+                            evl_fs_cb cb);
+EVLOOP_API int evl_fs_fchmod(evl_loop_t *loop, evl_fs_t *req, evl_file file, int mode,
+                             evl_fs_cb cb);
+
+/* Sets owner and group; -1 leaves one as it is; lchown that of a link itself. Does nothing on Windows,
+ * where files have no such numbers. */
+EVLOOP_API int evl_fs_chown(evl_loop_t *loop, evl_fs_t *req, const char *path, evl_uid_t uid,
+                            evl_gid_t gid, evl_fs_cb cb);
+EVLOOP_API int evl_fs_fchown(evl_loop_t *loop, evl_fs_t *req, evl_file file, evl_uid_t uid,
+                             evl_gid_t gid, evl_fs_cb cb);
+EVLOOP_API int evl_fs_lchown(evl_loop_t *loop, evl_fs_t *req, const char *path, evl_uid_t uid,
+                             evl_gid_t gid, evl_fs_cb cb);
+
+/* Sets the times of access and change, in seconds since 1970, to the microsecond, or
+ * EVL_FS_UTIME_NOW, EVL_FS_UTIME_OMIT; lutime those of a link itself. */
+EVLOOP_API int evl_fs_utime(evl_loop_t *loop, evl_fs_t *req, const char *path, double atime,
+                            double mtime, evl_fs_cb cb);
+EVLOOP_API int evl_fs_futime(evl_loop_t *loop, evl_fs_t *req, evl_file file, double atime,
+                             double mtime, evl_fs_cb cb);
+EVLOOP_API int evl_fs_lutime(evl_loop_t *loop, evl_fs_t *req, const char *path, double atime,
+                             double mtime, evl_fs_cb cb);
+
+/* Names. A rename replaces what has the new name. Of a symlink `path` is what it is to lead to, and
+ * EVL_FS_SYMLINK_… may be given. */
+EVLOOP_API int evl_fs_unlink(evl_loop_t *loop, evl_fs_t *req, const char *path, evl_fs_cb cb);
+EVLOOP_API int evl_fs_rename(evl_loop_t *loop, evl_fs_t *req, const char *path,
+                             const char *new_path, evl_fs_cb cb);
+EVLOOP_API int evl_fs_link(evl_loop_t *loop, evl_fs_t *req, const char *path, const char *new_path,
+                           evl_fs_cb cb);
+EVLOOP_API int evl_fs_symlink(evl_loop_t *loop, evl_fs_t *req, const char *path,
+                              const char *new_path, int flags, evl_fs_cb cb);
+
+/* Where a link leads, and the path without links and dots: text in req->ptr. */
+EVLOOP_API int evl_fs_readlink(evl_loop_t *loop, evl_fs_t *req, const char *path, evl_fs_cb cb);
+EVLOOP_API int evl_fs_realpath(evl_loop_t *loop, evl_fs_t *req, const char *path, evl_fs_cb cb);
+
+/* Directories. `tpl` ends in XXXXXX, which becomes something that is in no name yet: req->path. The
+ * result of mkstemp is the file, opened for reading and writing. */
+EVLOOP_API int evl_fs_mkdir(evl_loop_t *loop, evl_fs_t *req, const char *path, int mode,
+                            evl_fs_cb cb);
+EVLOOP_API int evl_fs_rmdir(evl_loop_t *loop, evl_fs_t *req, const char *path, evl_fs_cb cb);
+EVLOOP_API int evl_fs_mkdtemp(evl_loop_t *loop, evl_fs_t *req, const char *tpl, evl_fs_cb cb);
+EVLOOP_API int evl_fs_mkstemp(evl_loop_t *loop, evl_fs_t *req, const char *tpl, evl_fs_cb cb);
+
+/* Reads a whole directory, without `.` and `..`: the result is the number of entries, which
+ * evl_fs_scandir_next then gives in the order of their bytes, until it returns EVL_EOF. Flags are 0.
+ * Lifetime: of the names, until evl_fs_req_cleanup. */
+EVLOOP_API int evl_fs_scandir(evl_loop_t *loop, evl_fs_t *req, const char *path, int flags,
+                              evl_fs_cb cb);
+EVLOOP_API int evl_fs_scandir_next(evl_fs_t *req, evl_dirent_t *ent);
+
+/* Reads a directory piece by piece, in the system's order. opendir gives an evl_dir_t as req->ptr,
+ * which closedir frees; readdir as many entries as are there and have room in dir->dirents, and 0 at
+ * the end. One request at a time may use a directory.
+ * Lifetime: of the names, until evl_fs_req_cleanup of the request that read them. */
+EVLOOP_API int evl_fs_opendir(evl_loop_t *loop, evl_fs_t *req, const char *path, evl_fs_cb cb);
+EVLOOP_API int evl_fs_readdir(evl_loop_t *loop, evl_fs_t *req, evl_dir_t *dir, evl_fs_cb cb);
+EVLOOP_API int evl_fs_closedir(evl_loop_t *loop, evl_fs_t *req, evl_dir_t *dir, evl_fs_cb cb);
+
+/* Frees what a request holds; not while it is under way. Again, or of one that never started but was
+ * zeroed, it does nothing. Thread: any. */
+EVLOOP_API void evl_fs_req_cleanup(evl_fs_t *req);
+
+/* The fields of a request. The system error is errno, on Windows GetLastError's. */
+EVLOOP_API evl_fs_type evl_fs_get_type(const evl_fs_t *req);
+EVLOOP_API ssize_t evl_fs_get_result(const evl_fs_t *req);
+EVLOOP_API int evl_fs_get_system_error(const evl_fs_t *req);
+EVLOOP_API void *evl_fs_get_ptr(const evl_fs_t *req);
+EVLOOP_API const char *evl_fs_get_path(const evl_fs_t *req);
+EVLOOP_API evl_stat_t *evl_fs_get_statbuf(evl_fs_t *req);
+
+/* What a file is: EVL_FILE, EVL_TCP, EVL_UDP, EVL_NAMED_PIPE, EVL_TTY or EVL_UNKNOWN_HANDLE. */
+EVLOOP_API evl_handle_type evl_guess_handle(evl_file file);
+
+#endif /* !EVLOOP_NO_FS */
+
 /* ==== [SECTION] Name lookup ==== */
 
 typedef void (*evl_getaddrinfo_cb)(evl_getaddrinfo_t *req, int status, struct addrinfo *res);
@@ -1767,6 +2157,7 @@ union evl_any_handle {
 union evl_any_req {
     evl_req_t req;
     evl_connect_t connect;
+    evl_fs_t fs;
     evl_getaddrinfo_t getaddrinfo;
     evl_getnameinfo_t getnameinfo;
     evl_pump_t pump;
