@@ -283,6 +283,7 @@ report() {
         echo "$mark $((number - first_number + 1)) - $title"
         if [ "$mark" = 'not ok' ]; then
             sed 's/^/# /' $out/$number.sh
+            echo "# | status $(cat $out/$number.status)"
             sed -e 's/^/# | /' -e 40q $out/$number.log
         fi
     done

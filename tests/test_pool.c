@@ -1115,7 +1115,7 @@ TEST(pool_stacks_have_the_size_asked_for) {
 TEST(pool_without_a_thread_refuses) {
     open_loop();
     memset(&options, 0, sizeof(options));
-    options.stack_size = ~(size_t)0 / 4 + 1;
+    options.stack_size = sizeof(size_t) == 4 ? (size_t)0xe0000000 : ~(size_t)0 / 4 + 1;
     CHECK_EQ(evl_pool_init(&pool, &options), 0);
     CHECK_EQ(evl_loop_set_pool(&loop, &pool), 0);
     clear_job(&jobs[0]);
@@ -1392,7 +1392,11 @@ TEST(pool_default_size_below_0) {
 TEST(pool_default_size_5000) {
     if (test_valgrind())
         SKIP("valgrind has room for 500 threads");
-    CHECK_EQ(default_threads("5000"), 1024);
+    unsigned threads = default_threads("5000");
+    if (sizeof(void *) > 4)
+        CHECK_EQ(threads, 1024);
+    CHECK_GE(threads, 100); /* with 32 bits there is room for so many stacks */
+    CHECK_LE(threads, 1024);
 }
 
 TEST(pool_default_size_that_is_no_number) {

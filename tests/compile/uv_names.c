@@ -65,16 +65,19 @@ int main(void) {
     uv_tcp_t tcp;
     uv_connect_t req;
     expected += 10000;
-    if (names_connect(&loop, &bound, &tcp, &req) != 0)
+    int err = names_connect(&loop, &bound, &tcp, &req);
+    if (err != 0) {
+        printf("connect: %s\n", uv_strerror(err));
         return 1;
+    }
 #endif
     uv_run(&loop, UV_RUN_DEFAULT);
 #ifndef EVLOOP_NO_NET
     uv_close((uv_handle_t *)&bound, NULL);
     uv_run(&loop, UV_RUN_DEFAULT);
 #endif
+    printf("%d\n", names_count);
     if (uv_loop_close(&loop) != 0 || strcmp(uv_err_name(UV_EOF), "EOF") != 0)
         return 1;
-    printf("%d\n", names_count);
     return names_count == expected ? 0 : 1;
 }
