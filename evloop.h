@@ -1639,7 +1639,8 @@ struct evl_pool_s {
         uint32_t waking;       /* atomic: one of them has been signalled and is not awake yet */
         uint32_t started;      /* atomic: threads that run */
         uint32_t threads, max_queue, slow_running, running, closing;
-        uint32_t forks; /* that this process is away from the one that made the pool */
+        uint32_t batches; /* threads that have claimed more than one job */
+        uint32_t forks;   /* that this process is away from the one that made the pool */
         size_t stack_size;
         char name[16];
         evl_pool_t *next; /* in the list of all */
@@ -9729,14 +9730,18 @@ static void evli_poll_close(evl_handle_t *handle) {
 
 #define EVLI_POOL_THREADS     4
 #define EVLI_POOL_MAX_THREADS 1024
-#define EVLI_POOL_CLAIM       16 /* jobs for one worker at a time */
+#define EVLI_POOL_CLAIM       16    /* jobs for one worker at a time */
+#define EVLI_POOL_QUICK_NS    20000 /* … if they take no longer than this */
+#define EVLI_POOL_LATE_US     100   /* after so long in one job, others take over those behind it */
 
 typedef struct evli_worker_s {
     evl_pool_t *pool;
     evl_thread_t thread;
     uint32_t claimed;                    /* slots of this round */
     uint32_t samples;                    /* of the last round, not yet in the histograms */
+    uint32_t begun_us;                   /* atomic: when it began its job */
     int slow;                            /* this round is one of a slow job */
+    int quick;                           /* the jobs of the last round were short ones */
     evli_node_t *slots[EVLI_POOL_CLAIM]; /* atomic */
     uint64_t wait_ns[EVLI_POOL_CLAIM];
     uint64_t run_ns[EVLI_POOL_CLAIM];
@@ -9779,12 +9784,15 @@ static int evli_worker_claim_slow(evli_worker_t *worker) {
     return 1;
 }
 
-/* Claims the worker's share of the queue. */
+/* Claims from the queue: the worker's share, or one job, if the last ones were not so short that the
+ * mutex would cost more than they do. */
 static void evli_worker_claim_some(evli_worker_t *worker) {
     evl_pool_t *pool = worker->pool;
     uint32_t queued = evli_load(&pool->priv.queued), share = queued / (2 * pool->priv.threads);
     if (share > EVLI_POOL_CLAIM)
         share = EVLI_POOL_CLAIM;
+    if (!worker->quick)
+        share = 1;
     do {
         if (evli_list_empty(&pool->priv.queue))
             break;
@@ -9793,20 +9801,48 @@ static void evli_worker_claim_some(evli_worker_t *worker) {
 }
 
 /* Takes over a job that another worker has claimed and not come to. */
+static int evli_worker_take_over(evli_worker_t *worker, evli_worker_t *from) {
+    uint32_t n;
+    for (n = 0; n < EVLI_POOL_CLAIM; n++) {
+        evli_node_t *node;
+        if (evli_load_node(&from->slots[n]) == NULL)
+            continue;
+        node = evli_exchange_node(&from->slots[n], NULL);
+        if (node != NULL) {
+            evli_worker_claim(worker, EVLI_OF(node, evli_job_t, node));
+            return 1;
+        }
+    }
+    return 0;
+}
+
+static uint32_t evli_pool_us(uint64_t ns) {
+    return (uint32_t)(ns / 1000);
+}
+
+/* Takes over a job from behind one that is taking long: it is older than all in the queue. */
+static int evli_worker_relieve(evli_worker_t *worker) {
+    evl_pool_t *pool = worker->pool;
+    uint32_t i, now_us, started = evli_load(&pool->priv.started);
+    if (pool->priv.batches == 0)
+        return 0;
+    now_us = evli_pool_us(evli_sys_clock());
+    for (i = 0; i < started; i++) {
+        evli_worker_t *other = &pool->priv.workers[i];
+        if (other->claimed > 1 && now_us - evli_load(&other->begun_us) > EVLI_POOL_LATE_US &&
+            evli_worker_take_over(worker, other))
+            return 1;
+    }
+    return 0;
+}
+
+/* Takes over a job from anyone. */
 static void evli_worker_steal(evli_worker_t *worker) {
     evl_pool_t *pool = worker->pool;
-    uint32_t i, n, started = evli_load(&pool->priv.started);
+    uint32_t i, started = evli_load(&pool->priv.started);
     for (i = 0; i < started; i++)
-        for (n = 0; n < EVLI_POOL_CLAIM; n++) {
-            evli_node_t **slot = &pool->priv.workers[i].slots[n], *node;
-            if (evli_load_node(slot) == NULL)
-                continue;
-            node = evli_exchange_node(slot, NULL);
-            if (node != NULL) {
-                evli_worker_claim(worker, EVLI_OF(node, evli_job_t, node));
-                return;
-            }
-        }
+        if (evli_worker_take_over(worker, &pool->priv.workers[i]))
+            return;
 }
 
 /* Hands a job back to its loop. From here on the pool is of no concern to it. */
@@ -9825,6 +9861,7 @@ static void evli_worker_run(evli_worker_t *worker) {
         if (node == NULL)
             continue;
         job = EVLI_OF(node, evli_job_t, node);
+        evli_store(&worker->begun_us, evli_pool_us(begin));
         evli_fetch_add(&worker->pool->priv.queued, (uint32_t)-1);
         worker->wait_ns[worker->samples] = begin > job->queued_ns ? begin - job->queued_ns : 0;
         evli_job_kind_of(job)->run(job);
@@ -9838,13 +9875,18 @@ static void evli_worker_run(evli_worker_t *worker) {
 /* Accounts for the round that is over. */
 static void evli_worker_report(evli_worker_t *worker) {
     evl_pool_t *pool = worker->pool;
+    uint64_t run_ns = 0;
     uint32_t i;
     for (i = 0; i < worker->samples; i++) {
         evl_histogram_record(pool->priv.wait_ns, worker->wait_ns[i]);
         evl_histogram_record(pool->priv.run_ns, worker->run_ns[i]);
+        run_ns += worker->run_ns[i];
     }
+    if (worker->samples > 0)
+        worker->quick = run_ns <= (uint64_t)EVLI_POOL_QUICK_NS * worker->samples;
     pool->priv.completed += worker->samples;
     pool->priv.running--;
+    pool->priv.batches -= worker->claimed > 1 ? 1u : 0u;
     pool->priv.slow_running -= worker->slow ? 1u : 0u;
     worker->claimed = worker->samples = 0;
     worker->slow = 0;
@@ -9868,7 +9910,7 @@ static void evli_worker_main(void *arg) {
     for (;;) {
         int more;
         evli_pool_collect(pool);
-        if (!evli_worker_claim_slow(worker))
+        if (!evli_worker_claim_slow(worker) && !evli_worker_relieve(worker))
             evli_worker_claim_some(worker);
         if (worker->claimed == 0)
             evli_worker_steal(worker);
@@ -9879,6 +9921,7 @@ static void evli_worker_main(void *arg) {
             continue;
         }
         pool->priv.running++;
+        pool->priv.batches += worker->claimed > 1 ? 1u : 0u;
         more = (worker->claimed > 1 || !evli_list_empty(&pool->priv.queue) ||
                 !evli_list_empty(&pool->priv.slow)) &&
                evli_load(&pool->priv.sleeping) > 0;
@@ -10026,7 +10069,7 @@ static void evli_pool_forked(evl_pool_t *pool) {
     evli_pool_mark(&pool->priv.queue);
     evli_pool_mark(&pool->priv.slow);
     pool->priv.queued = pool->priv.sleeping = pool->priv.waking = pool->priv.started = 0;
-    pool->priv.running = pool->priv.slow_running = 0;
+    pool->priv.running = pool->priv.slow_running = pool->priv.batches = 0;
     pool->priv.forks++;
     evl_mutex_unlock(&pool->priv.mutex);
     evli_monitor_init(&pool->priv.mutex, &pool->priv.cond);
