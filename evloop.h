@@ -1958,8 +1958,8 @@ struct evl_fs_s {
  * In the end, from the callback on, evl_fs_req_cleanup frees what the request holds.
  *
  * Lifetime: the arguments need not outlive the call, but for the memory that buffers lead to, and a
- * directory. Allocates: when paths are longer than 63 bytes together or buffers are more than 4, and
- * what it returns in req->ptr.
+ * directory. Allocates: when the paths take more than 64 bytes with their ends or buffers are more than
+ * 4, what it returns in req->ptr, and 64 KiB for a copy that the system does not make itself.
  * Errors at once: EVL_EINVAL (a pointer is missing, no buffers, flags that do not exist), EVL_ENOMEM,
  * those of evl_queue_work; then req is as evl_fs_req_cleanup leaves it. As result what the system
  * reports. */
@@ -2057,7 +2057,7 @@ EVLOOP_API int evl_fs_mkdtemp(evl_loop_t *loop, evl_fs_t *req, const char *tpl, 
 EVLOOP_API int evl_fs_mkstemp(evl_loop_t *loop, evl_fs_t *req, const char *tpl, evl_fs_cb cb);
 
 /* Reads a whole directory, without `.` and `..`: the result is the number of entries, which
- * evl_fs_scandir_next then gives in the order of their bytes, until it returns EVL_EOF. Flags are 0.
+ * evl_fs_scandir_next then gives in the order of their bytes, until it returns EVL_EOF. Flags are not used.
  * Lifetime: of the names, until evl_fs_req_cleanup. */
 EVLOOP_API int evl_fs_scandir(evl_loop_t *loop, evl_fs_t *req, const char *path, int flags,
                               evl_fs_cb cb);
@@ -10457,9 +10457,9 @@ EVLOOP_API int evl_random(evl_loop_t *loop, evl_random_t *req, void *buf, size_t
  *
  * Second, below reading, writing, copying and directories, whose logic is shared: */
 
-/* Moves bytes between a file and up to EVLI_IOV_MAX buffers, of which the first is not empty: at an
- * offset, or where the file is (-1). May do only a part of it; where it does so for another reason
- * than that there is no more, it ends with a buffer. Retries when interrupted. */
+/* Moves bytes between a file and up to EVLI_IOV_MAX buffers, of which the first is not empty unless all
+ * are: at an offset, or where the file is (-1). A read fills the buffers as far as there is something
+ * without waiting for more; a write may do only a part. Both retry when interrupted. */
 static int64_t evli_sys_file_read(evl_file file, const evl_buf_t *bufs, size_t nbufs,
                                   int64_t offset);
 static int64_t evli_sys_file_write(evl_file file, const evl_buf_t *bufs, size_t nbufs,
@@ -10467,6 +10467,9 @@ static int64_t evli_sys_file_write(evl_file file, const evl_buf_t *bufs, size_t 
 
 /* Waits until a file that said EVL_EAGAIN takes something. */
 static int evli_sys_file_wait(evl_file file);
+
+/* Moves a file back by as many bytes, if it has a position. */
+static void evli_sys_file_back(evl_file file, int64_t distance);
 
 /* A directory, entry by entry: 1, 0 at the end, or an error. A name is there until the next call. */
 struct evli_dir_s;
@@ -10525,15 +10528,24 @@ static ssize_t evli_sys_pwritev(int fd, const evl_buf_t *bufs, size_t nbufs, int
 
 #else
 
-/* The first buffer: who calls them goes on with the next. */
 static ssize_t evli_sys_preadv(int fd, const evl_buf_t *bufs, size_t nbufs, int64_t offset) {
-    (void)nbufs;
-    return EVLI_LARGE(pread)(fd, bufs[0].base, bufs[0].len, offset);
+    ssize_t n, done = 0;
+    size_t i;
+    for (i = 0; i < nbufs; i++) {
+        n = pread(fd, bufs[i].base, bufs[i].len, offset + done);
+        if (n < 0)
+            return done > 0 ? done : n;
+        done += n;
+        if ((size_t)n < bufs[i].len)
+            break;
+    }
+    return done;
 }
 
+/* The first buffer: who calls it goes on with the next. */
 static ssize_t evli_sys_pwritev(int fd, const evl_buf_t *bufs, size_t nbufs, int64_t offset) {
     (void)nbufs;
-    return EVLI_LARGE(pwrite)(fd, bufs[0].base, bufs[0].len, offset);
+    return pwrite(fd, bufs[0].base, bufs[0].len, offset);
 }
 
 #endif
@@ -10590,6 +10602,10 @@ static int evli_sys_file_wait(evl_file file) {
         r = poll(&room, 1, -1);
     while (r < 0 && errno == EINTR);
     return r < 0 ? -errno : 0;
+}
+
+static void evli_sys_file_back(evl_file file, int64_t distance) {
+    EVLI_LARGE(lseek)(file, -distance, SEEK_CUR);
 }
 
 static evl_timespec_t evli_timespec(int64_t sec, int64_t nsec) {
@@ -11000,8 +11016,8 @@ static int evli_sys_readdir(struct evli_dir_s *dir, evl_dirent_t *entry) {
             n = fault ? evli_fail(fault)
                       : syscall(SYS_getdents64, dir->fd, dir->entries, sizeof(dir->entries));
         } while (n < 0 && errno == EINTR);
-        if (n <= 0)
-            return n < 0 ? -errno : 0;
+        if (n <= 0) /* ENOENT: it was removed meanwhile */
+            return n < 0 && errno != ENOENT ? -errno : 0;
         dir->at = 0;
         dir->end = (size_t)n;
     }
@@ -11160,45 +11176,58 @@ static int64_t evli_fs_copyfile(evl_fs_t *req) {
 
 #else
 
-/* Makes `out` the same as `in`. */
+/* Makes of a regular file, which it empties, the same as `in`. */
 static int evli_fs_copy_file(int out, int in, const struct EVLI_LARGE(stat) * from, int flags) {
     int err = EVLI_LARGE(ftruncate)(out, 0) < 0 ? -errno : 0;
-    if (err == 0 && fchmod(out, from->st_mode & 07777) < 0 &&
-        (errno != EPERM || !evli_sys_keeps_no_modes(out)))
-        err = -errno;
-    if (err != 0)
-        return err;
-    if (flags & (EVL_FS_COPYFILE_FICLONE | EVL_FS_COPYFILE_FICLONE_FORCE)) {
+    if (err == 0 && (flags & (EVL_FS_COPYFILE_FICLONE | EVL_FS_COPYFILE_FICLONE_FORCE))) {
         err = evli_sys_clone(out, in);
         if (err == 0 || (flags & EVL_FS_COPYFILE_FICLONE_FORCE))
             return err;
+        err = 0;
     }
-    return evli_sys_copy(out, in, from->st_size);
+    return err != 0 ? err : evli_sys_copy(out, in, from->st_size);
 }
 
-static int64_t evli_fs_copy_to(evl_fs_t *req, int in) {
-    int flags = O_WRONLY | O_CREAT | O_CLOEXEC;
-    struct EVLI_LARGE(stat) from, to;
+/* What is no regular file, as a pipe or a device, is written to and never removed; nor is a file that
+ * could not be made ours to write. */
+static int64_t evli_fs_copy_to_file(evl_fs_t *req, int out, int in,
+                                    const struct EVLI_LARGE(stat) * from) {
+    struct EVLI_LARGE(stat) to;
+    uint64_t done;
+    int err;
+    if (EVLI_LARGE(fstat)(out, &to) < 0)
+        return -errno;
+    if (from->st_dev == to.st_dev && from->st_ino == to.st_ino)
+        return 0; /* the same file: nothing to do, and much to lose */
+    if (!S_ISREG(to.st_mode))
+        return req->priv.flags & EVL_FS_COPYFILE_FICLONE_FORCE
+                   ? (int)EVL_ENOTSUP
+                   : evli_fs_copy_through(out, in, -1, UINT64_MAX, &done);
+    if (fchmod(out, from->st_mode & 07777) < 0 && (errno != EPERM || !evli_sys_keeps_no_modes(out)))
+        return -errno;
+    err = evli_fs_copy_file(out, in, from, req->priv.flags);
+    if (err != 0)
+        unlink(req->priv.new_path);
+    return err;
+}
+
+static int64_t evli_fs_copy_from(evl_fs_t *req, int in) {
+    int out, flags = O_WRONLY | O_CREAT | O_CLOEXEC;
+    struct EVLI_LARGE(stat) from;
     int64_t result;
-    int out;
     if (EVLI_LARGE(fstat)(in, &from) < 0)
         return -errno;
+    if (S_ISDIR(from.st_mode))
+        return EVL_EISDIR;
     if (req->priv.flags & EVL_FS_COPYFILE_EXCL)
         flags |= O_EXCL;
     out = EVLI_LARGE(open)(req->priv.new_path, flags, from.st_mode & 07777);
     if (out < 0)
         return -errno;
-    if (EVLI_LARGE(fstat)(out, &to) < 0)
-        result = -errno;
-    else if (from.st_dev == to.st_dev && from.st_ino == to.st_ino)
-        result = 0; /* the same file: nothing to do, and much to lose */
-    else
-        result = evli_fs_copy_file(out, in, &from, req->priv.flags);
-    if (close(out) < 0 && errno != EINTR && errno != EINPROGRESS && result >= 0)
-        result = -errno;
-    if (result < 0)
-        unlink(req->priv.new_path);
-    return result < 0 ? result : 0;
+    result = evli_fs_copy_to_file(req, out, in, &from);
+    if (close(out) < 0 && errno != EINTR && errno != EINPROGRESS && result == 0)
+        result = -errno; /* what was written is lost, says a server */
+    return result;
 }
 
 static int64_t evli_fs_copyfile(evl_fs_t *req) {
@@ -11206,7 +11235,7 @@ static int64_t evli_fs_copyfile(evl_fs_t *req) {
     int in = EVLI_LARGE(open)(req->path, O_RDONLY | O_CLOEXEC);
     if (in < 0)
         return -errno;
-    result = evli_fs_copy_to(req, in);
+    result = evli_fs_copy_from(req, in);
     evli_sys_close(in);
     return result;
 }
@@ -11280,25 +11309,15 @@ static size_t evli_fs_chunk(uint32_t nbufs) {
     return nbufs < EVLI_IOV_MAX ? nbufs : EVLI_IOV_MAX;
 }
 
-/* Reads until a buffer is not filled. Where there is no offset it is one call of the system's: the
- * next could wait, for a pipe has no end. */
+/* One call of the system's: the next could wait, for a pipe has no end. */
 static int64_t evli_fs_read(evl_fs_t *req) {
     evl_buf_t *bufs = evli_fs_bufs(req);
-    int64_t n, done = 0, offset = req->priv.args.span.offset;
     size_t part = 0;
     uint32_t nbufs = evli_fs_skip(&bufs, req->priv.nbufs, &part);
-    while (nbufs > 0 && part == 0) {
-        n = evli_sys_file_read(req->priv.file, bufs, evli_fs_chunk(nbufs),
-                               offset < 0 ? -1 : offset + done);
-        if (n <= 0)
-            return done > 0 ? done : n;
-        done += n;
-        part = (size_t)n;
-        nbufs = evli_fs_skip(&bufs, nbufs, &part);
-        if (offset < 0)
-            break;
-    }
-    return done;
+    if (nbufs == 0)
+        return evli_sys_file_read(req->priv.file, bufs - 1, 1, req->priv.args.span.offset);
+    return evli_sys_file_read(req->priv.file, bufs, evli_fs_chunk(nbufs),
+                              req->priv.args.span.offset);
 }
 
 static int64_t evli_fs_write(evl_fs_t *req) {
@@ -11322,29 +11341,24 @@ static int64_t evli_fs_write(evl_fs_t *req) {
     return done;
 }
 
-/* Writes a block that was read: as it could not be given back, it waits for room. */
-static int evli_fs_write_block(evl_file out, char *base, size_t len, uint64_t *done) {
-    while (len > 0) {
+/* Writes a block that was read from where the file is: as a pipe could not take it back, it waits for
+ * room. Returns how much, and the error that came then. */
+static size_t evli_fs_write_block(evl_file out, char *base, size_t len, int *err) {
+    size_t done = 0;
+    while (*err == 0 && done < len) {
         evl_buf_t buf;
         int64_t n;
-        buf.base = base;
-        buf.len = (evli_len_t)len;
+        buf.base = base + done;
+        buf.len = (evli_len_t)(len - done);
         n = evli_sys_file_write(out, &buf, 1, -1);
-        if (n == EVL_EAGAIN)
-            n = evli_sys_file_wait(out);
-        else if (n == 0)
-            n = EVL_EIO;
-        if (n < 0)
-            return (int)n;
-        base += n;
-        len -= (size_t)n;
-        *done += (uint64_t)n;
+        if (n > 0)
+            done += (size_t)n;
+        else
+            *err = n == EVL_EAGAIN ? evli_sys_file_wait(out) : n == 0 ? (int)EVL_EIO : (int)n;
     }
-    return 0;
+    return done;
 }
 
-/* Copies by reading and writing, where the system has no call for that: to the end of the file, or
- * `length` bytes. */
 static int evli_fs_copy_through(evl_file out, evl_file in, int64_t offset, uint64_t length,
                                 uint64_t *done) {
     const size_t room = 65536;
@@ -11354,12 +11368,20 @@ static int evli_fs_copy_through(evl_file out, evl_file in, int64_t offset, uint6
     while (err == 0 && *done < length) {
         evl_buf_t buf;
         int64_t n;
+        size_t written;
         buf.base = block;
         buf.len = (evli_len_t)(length - *done < room ? length - *done : room);
         n = evli_sys_file_read(in, &buf, 1, offset < 0 ? -1 : offset + (int64_t)*done);
         if (n == 0)
             break;
-        err = n < 0 ? (int)n : evli_fs_write_block(out, block, (size_t)n, done);
+        if (n < 0) {
+            err = (int)n;
+            break;
+        }
+        written = evli_fs_write_block(out, block, (size_t)n, &err);
+        *done += written;
+        if (offset < 0 && written < (size_t)n)
+            evli_sys_file_back(in, n - (int64_t)written);
     }
     evli_free(block);
     return err;
@@ -11572,6 +11594,9 @@ static int evli_fs_begin(evl_loop_t *loop, evl_fs_t *req, evl_fs_type type, evl_
     req->ptr = NULL;
     req->path = req->priv.new_path = NULL;
     req->priv.block = NULL;
+    req->priv.job.own.next = NULL; /* to evl_cancel it is over, until it has been started */
+    req->priv.job.error = 0;
+    evli_store(&req->priv.job.back, 1);
     return 0;
 }
 
@@ -12375,6 +12400,10 @@ static const evli_handle_type_t *evli_handle_type_of(evl_handle_type type) {
 #include <sys/param.h>
 #include <sys/stat.h>
 #include <termios.h>
+#endif
+
+#if !defined(_WIN32)
+#define HAVE_DIRENT_TYPES /* programs ask for it */
 #endif
 
 #define UV_EXTERN EVLOOP_API
