@@ -98,6 +98,10 @@
        - [SECTION] Worker threads
        - [SECTION] Pool functions
        - [SECTION] Work functions
+       - [SECTION] File contract
+       - [SECTION] POSIX files
+       - [SECTION] Windows files
+       - [SECTION] File functions
        - [SECTION] Host names
        - [SECTION] Name lookup functions
        - [SECTION] Dispatch tables
@@ -1932,7 +1936,7 @@ struct evl_fs_s {
                 int64_t offset;
                 size_t length;
             } span;
-            double times[2];
+            int64_t times_us[2];
             struct {
                 evl_uid_t uid;
                 evl_gid_t gid;
@@ -2252,7 +2256,7 @@ union evl_any_req {
 #endif
 #else
 #include <arpa/inet.h>
-#include <fcntl.h>
+#include <dirent.h>
 #include <ifaddrs.h>
 #include <netdb.h>
 #include <net/if.h>
@@ -2273,7 +2277,14 @@ union evl_any_req {
 #include <sys/eventfd.h>
 #endif
 #if defined(__linux__)
+#include <sys/sendfile.h>
+#include <sys/statfs.h>
 #include <sys/syscall.h>
+#include <sys/sysmacros.h>
+#elif defined(__NetBSD__)
+#include <sys/statvfs.h>
+#elif !defined(_WIN32)
+#include <sys/mount.h>
 #endif
 #if EVLI_HAVE_KQUEUE
 #include <sys/event.h>
@@ -2282,6 +2293,7 @@ union evl_any_req {
 #include <sys/param.h> /* the system's version */
 #endif
 #if defined(__APPLE__)
+#include <copyfile.h>
 #include <mach/mach.h>
 #include <sys/random.h>
 #endif
@@ -2311,6 +2323,31 @@ typedef size_t evli_iovlen_t; /* of msghdr.msg_iovlen: POSIX says int */
 typedef unsigned int evli_iovlen_t;
 #else
 typedef int evli_iovlen_t;
+#endif
+
+/* Where a file offset may have 32 bits only, there is a second set of calls. */
+#if defined(__GLIBC__)
+#define EVLI_LARGE(name) name##64
+typedef off64_t evli_off_t;
+#else
+#define EVLI_LARGE(name) name
+typedef off_t evli_off_t;
+#endif
+
+#if defined(__APPLE__) /* has preadv since macOS 11 only */
+#define EVLI_HAVE_PREADV 0
+#else
+#define EVLI_HAVE_PREADV 1
+#endif
+
+#if defined(__linux__) && defined(STATX_BTIME)
+#define EVLI_HAVE_STATX 1
+#else
+#define EVLI_HAVE_STATX 0
+#endif
+
+#if defined(__linux__)
+#define EVLI_FICLONE _IOW(0x94, 9, int)
 #endif
 
 #if defined(POLLRDHUP)
@@ -6929,7 +6966,14 @@ static int evli_run_posts(evl_loop_t *loop) {
     return 1;
 }
 
-enum { EVLI_JOB_WORK, EVLI_JOB_RANDOM, EVLI_JOB_GETADDRINFO, EVLI_JOB_GETNAMEINFO, EVLI_JOB_KINDS };
+enum {
+    EVLI_JOB_WORK,
+    EVLI_JOB_RANDOM,
+    EVLI_JOB_FS,
+    EVLI_JOB_GETADDRINFO,
+    EVLI_JOB_GETNAMEINFO,
+    EVLI_JOB_KINDS
+};
 
 /* What is done for a request on a thread, and how its callback is made: see the last section. */
 typedef struct {
@@ -7682,6 +7726,7 @@ static const struct {
     {EVL_REQ, sizeof(evl_req_t)},
     {EVL_WORK, sizeof(evl_work_t)},
     {EVL_RANDOM, sizeof(evl_random_t)},
+    {EVL_FS, sizeof(evl_fs_t)},
     {EVL_GETADDRINFO, sizeof(evl_getaddrinfo_t)},
     {EVL_GETNAMEINFO, sizeof(evl_getnameinfo_t)},
 #if EVLI_HAVE_STREAMS
@@ -10309,6 +10354,8 @@ static int evli_cancel_lookup(evl_req_t *req) {
 #endif
 
 EVLOOP_API int evl_cancel(evl_req_t *req) {
+    if (req->type == EVL_FS)
+        return evli_job_cancel(&((evl_fs_t *)req)->priv.job);
     if (req->type == EVL_WORK)
         return evli_job_cancel(&((evl_work_t *)req)->priv.job);
     if (req->type == EVL_RANDOM)
@@ -10346,6 +10393,1549 @@ EVLOOP_API int evl_random(evl_loop_t *loop, evl_random_t *req, void *buf, size_t
     req->cb = cb;
     return evli_job_start(loop, &req->priv.job, EVLI_JOB_RANDOM);
 }
+
+/* ==== [SECTION] File contract ==== */
+
+#if !defined(EVLOOP_NO_FS)
+
+/* What each system does for files, on whichever thread calls. There are two layers.
+ *
+ * First, for each type of request that is not listed below, `int64_t evli_fs_<type>(evl_fs_t *req)`,
+ * which finds its arguments in req->path and req->priv and returns a result or an EVL_E… code. It
+ * never returns EVL_EINTR once it has done a part: then it is begun anew. What it gives besides goes
+ * into req->ptr (memory of evli_malloc, which evl_fs_req_cleanup frees) or req->statbuf. stat, lstat
+ * and fstat are one function, as are utime, futime and lutime.
+ *
+ * Second, below reading, writing, copying and directories, whose logic is shared: */
+
+/* Moves bytes between a file and up to EVLI_IOV_MAX buffers, of which the first is not empty: at an
+ * offset, or where the file is (-1). May do only a part of it; where it does so for another reason
+ * than that there is no more, it ends with a buffer. Retries when interrupted. */
+static int64_t evli_sys_file_read(evl_file file, const evl_buf_t *bufs, size_t nbufs,
+                                  int64_t offset);
+static int64_t evli_sys_file_write(evl_file file, const evl_buf_t *bufs, size_t nbufs,
+                                   int64_t offset);
+
+/* Waits until a file that said EVL_EAGAIN takes something. */
+static int evli_sys_file_wait(evl_file file);
+
+/* A directory, entry by entry: 1, 0 at the end, or an error. A name is there until the next call. */
+struct evli_dir_s;
+static int evli_sys_opendir(const char *path, struct evli_dir_s **dir);
+static int evli_sys_readdir(struct evli_dir_s *dir, evl_dirent_t *entry);
+static int evli_sys_closedir(struct evli_dir_s *dir);
+
+/* The system's code for the result of a request. */
+static int evli_fs_system_error(const evl_fs_t *req);
+
+/* For the systems' use in turn: copies by reading and writing, up to the end or `length` bytes, and
+ * tells how many. */
+static int evli_fs_copy_through(evl_file out, evl_file in, int64_t offset, uint64_t length,
+                                uint64_t *done);
+
+/* Times to set are microseconds since 1970, or one of these. */
+#define EVLI_TIME_OMIT INT64_MIN
+#define EVLI_TIME_NOW  INT64_MAX
+
+#endif /* !EVLOOP_NO_FS */
+
+/* ==== [SECTION] POSIX files ==== */
+
+#if !defined(EVLOOP_NO_FS) && !defined(_WIN32)
+
+static int64_t evli_fs_result(int64_t r) {
+    return r < 0 ? -errno : r;
+}
+
+static int evli_fs_system_error(const evl_fs_t *req) {
+    return req->result < 0 ? (int)-req->result : 0;
+}
+
+static int64_t evli_fs_open(evl_fs_t *req) {
+    return evli_fs_result(
+        EVLI_LARGE(open)(req->path, req->priv.flags | O_CLOEXEC, (mode_t)req->priv.mode));
+}
+
+/* Interrupted it is closed all the same. */
+static int64_t evli_fs_close(evl_fs_t *req) {
+    int r = close(req->priv.file);
+    return r < 0 && errno != EINTR && errno != EINPROGRESS ? -errno : 0;
+}
+
+#if EVLI_HAVE_PREADV
+
+static ssize_t evli_sys_preadv(int fd, const evl_buf_t *bufs, size_t nbufs, int64_t offset) {
+    const struct iovec *iov = (const struct iovec *)(const void *)bufs;
+    return EVLI_LARGE(preadv)(fd, iov, (int)nbufs, offset);
+}
+
+static ssize_t evli_sys_pwritev(int fd, const evl_buf_t *bufs, size_t nbufs, int64_t offset) {
+    const struct iovec *iov = (const struct iovec *)(const void *)bufs;
+    return EVLI_LARGE(pwritev)(fd, iov, (int)nbufs, offset);
+}
+
+#else
+
+/* The first buffer: who calls them goes on with the next. */
+static ssize_t evli_sys_preadv(int fd, const evl_buf_t *bufs, size_t nbufs, int64_t offset) {
+    (void)nbufs;
+    return EVLI_LARGE(pread)(fd, bufs[0].base, bufs[0].len, offset);
+}
+
+static ssize_t evli_sys_pwritev(int fd, const evl_buf_t *bufs, size_t nbufs, int64_t offset) {
+    (void)nbufs;
+    return EVLI_LARGE(pwrite)(fd, bufs[0].base, bufs[0].len, offset);
+}
+
+#endif
+
+/* Reads into up to EVLI_IOV_MAX buffers, of which the first is not empty: at an offset, or where the
+ * file is. */
+static int64_t evli_sys_file_read(evl_file file, const evl_buf_t *bufs, size_t nbufs,
+                                  int64_t offset) {
+    const struct iovec *iov = (const struct iovec *)(const void *)bufs;
+    size_t most = EVLOOP_SHORT("read", bufs[0].len);
+    ssize_t n;
+    int fault;
+    do {
+        fault = EVLOOP_FAULT("read");
+        if (fault)
+            n = evli_fail(fault);
+        else if (nbufs == 1 || most < bufs[0].len)
+            n = offset < 0 ? read(file, bufs[0].base, most)
+                           : EVLI_LARGE(pread)(file, bufs[0].base, most, offset);
+        else
+            n = offset < 0 ? readv(file, iov, (int)nbufs)
+                           : evli_sys_preadv(file, bufs, nbufs, offset);
+    } while (n < 0 && errno == EINTR);
+    return evli_fs_result(n);
+}
+
+static int64_t evli_sys_file_write(evl_file file, const evl_buf_t *bufs, size_t nbufs,
+                                   int64_t offset) {
+    const struct iovec *iov = (const struct iovec *)(const void *)bufs;
+    size_t most = EVLOOP_SHORT("write", bufs[0].len);
+    ssize_t n;
+    int fault;
+    do {
+        fault = EVLOOP_FAULT("write");
+        if (fault)
+            n = evli_fail(fault);
+        else if (nbufs == 1 || most < bufs[0].len)
+            n = offset < 0 ? write(file, bufs[0].base, most)
+                           : EVLI_LARGE(pwrite)(file, bufs[0].base, most, offset);
+        else
+            n = offset < 0 ? writev(file, iov, (int)nbufs)
+                           : evli_sys_pwritev(file, bufs, nbufs, offset);
+    } while (n < 0 && errno == EINTR);
+    return evli_fs_result(n);
+}
+
+/* Waits until a nonblocking descriptor takes something. */
+static int evli_sys_file_wait(evl_file file) {
+    struct pollfd room;
+    int r;
+    room.fd = file;
+    room.events = POLLOUT;
+    do
+        r = poll(&room, 1, -1);
+    while (r < 0 && errno == EINTR);
+    return r < 0 ? -errno : 0;
+}
+
+static evl_timespec_t evli_timespec(int64_t sec, int64_t nsec) {
+    evl_timespec_t time;
+    time.tv_sec = (long)sec;
+    time.tv_nsec = (long)nsec;
+    return time;
+}
+
+#if defined(__APPLE__)
+
+static void evli_stat_times(const struct EVLI_LARGE(stat) * from, evl_stat_t *to) {
+    to->st_atim = evli_timespec(from->st_atimespec.tv_sec, from->st_atimespec.tv_nsec);
+    to->st_mtim = evli_timespec(from->st_mtimespec.tv_sec, from->st_mtimespec.tv_nsec);
+    to->st_ctim = evli_timespec(from->st_ctimespec.tv_sec, from->st_ctimespec.tv_nsec);
+    to->st_birthtim = evli_timespec(from->st_birthtimespec.tv_sec, from->st_birthtimespec.tv_nsec);
+    to->st_flags = from->st_flags;
+    to->st_gen = from->st_gen;
+}
+
+#else
+
+#if defined(__FreeBSD__) || defined(__NetBSD__)
+
+static void evli_stat_more(const struct stat *from, evl_stat_t *to) {
+    to->st_birthtim = evli_timespec(from->st_birthtim.tv_sec, from->st_birthtim.tv_nsec);
+    to->st_flags = from->st_flags;
+    to->st_gen = from->st_gen;
+}
+
+#else
+
+static void evli_stat_more(const struct EVLI_LARGE(stat) * from, evl_stat_t *to) {
+    (void)from;
+    to->st_birthtim = to->st_ctim;
+}
+
+#endif
+
+static void evli_stat_times(const struct EVLI_LARGE(stat) * from, evl_stat_t *to) {
+    to->st_atim = evli_timespec(from->st_atim.tv_sec, (int64_t)from->st_atim.tv_nsec);
+    to->st_mtim = evli_timespec(from->st_mtim.tv_sec, (int64_t)from->st_mtim.tv_nsec);
+    to->st_ctim = evli_timespec(from->st_ctim.tv_sec, (int64_t)from->st_ctim.tv_nsec);
+    evli_stat_more(from, to);
+}
+
+#endif
+
+static int64_t evli_fs_stat_plain(evl_fs_t *req) {
+    struct EVLI_LARGE(stat) from;
+    evl_stat_t *to = &req->statbuf;
+    int r = req->fs_type == EVL_FS_STAT    ? EVLI_LARGE(stat)(req->path, &from)
+            : req->fs_type == EVL_FS_LSTAT ? EVLI_LARGE(lstat)(req->path, &from)
+                                           : EVLI_LARGE(fstat)(req->priv.file, &from);
+    if (r < 0)
+        return -errno;
+    memset(to, 0, sizeof(*to));
+    to->st_dev = (uint64_t)from.st_dev;
+    to->st_mode = from.st_mode;
+    to->st_nlink = from.st_nlink;
+    to->st_uid = from.st_uid;
+    to->st_gid = from.st_gid;
+    to->st_rdev = (uint64_t)from.st_rdev;
+    to->st_ino = from.st_ino;
+    to->st_size = (uint64_t)from.st_size;
+    to->st_blksize = (uint64_t)from.st_blksize;
+    to->st_blocks = (uint64_t)from.st_blocks;
+    evli_stat_times(&from, to);
+    req->ptr = to;
+    return 0;
+}
+
+#if EVLI_HAVE_STATX
+
+static evl_timespec_t evli_statx_time(const struct statx_timestamp *time) {
+    return evli_timespec(time->tv_sec, time->tv_nsec);
+}
+
+static void evli_stat_from_statx(const struct statx *from, evl_stat_t *to) {
+    memset(to, 0, sizeof(*to));
+    to->st_dev = makedev(from->stx_dev_major, from->stx_dev_minor);
+    to->st_mode = from->stx_mode;
+    to->st_nlink = from->stx_nlink;
+    to->st_uid = from->stx_uid;
+    to->st_gid = from->stx_gid;
+    to->st_rdev = makedev(from->stx_rdev_major, from->stx_rdev_minor);
+    to->st_ino = from->stx_ino;
+    to->st_size = from->stx_size;
+    to->st_blksize = from->stx_blksize;
+    to->st_blocks = from->stx_blocks;
+    to->st_atim = evli_statx_time(&from->stx_atime);
+    to->st_mtim = evli_statx_time(&from->stx_mtime);
+    to->st_ctim = evli_statx_time(&from->stx_ctime);
+    to->st_birthtim =
+        from->stx_mask & STATX_BTIME ? evli_statx_time(&from->stx_btime) : to->st_ctim;
+}
+
+/* With the time of birth. Kernels before 4.11 do not have the call, some sandboxes forbid it. */
+static int64_t evli_fs_stat(evl_fs_t *req) {
+    static uint32_t missing; /* atomic */
+    struct statx from;
+    int fd = req->fs_type == EVL_FS_FSTAT ? req->priv.file : AT_FDCWD;
+    int flags = req->fs_type == EVL_FS_FSTAT   ? AT_EMPTY_PATH
+                : req->fs_type == EVL_FS_LSTAT ? AT_SYMLINK_NOFOLLOW
+                                               : 0;
+    const char *path = req->fs_type == EVL_FS_FSTAT ? "" : req->path;
+    int fault, r;
+    if (evli_load(&missing))
+        return evli_fs_stat_plain(req);
+    fault = EVLOOP_FAULT("statx");
+    r = fault ? evli_fail(fault) : statx(fd, path, flags, STATX_BASIC_STATS | STATX_BTIME, &from);
+    if (r < 0 && (errno == ENOSYS || errno == EPERM || errno == EOPNOTSUPP)) {
+        if (errno == ENOSYS)
+            evli_store(&missing, 1);
+        return evli_fs_stat_plain(req);
+    }
+    if (r < 0)
+        return -errno;
+    evli_stat_from_statx(&from, &req->statbuf);
+    req->ptr = &req->statbuf;
+    return 0;
+}
+
+#else
+
+static int64_t evli_fs_stat(evl_fs_t *req) {
+    return evli_fs_stat_plain(req);
+}
+
+#endif
+
+#if defined(__NetBSD__)
+
+typedef struct statvfs evli_statfs_t;
+
+static int evli_sys_statfs(const char *path, evli_statfs_t *from) {
+    return statvfs(path, from);
+}
+
+static void evli_statfs_more(const evli_statfs_t *from, evl_statfs_t *to) {
+    to->f_frsize = from->f_frsize;
+}
+
+#else
+
+typedef struct EVLI_LARGE(statfs) evli_statfs_t;
+
+static int evli_sys_statfs(const char *path, evli_statfs_t *from) {
+    return EVLI_LARGE(statfs)(path, from);
+}
+
+#if defined(__linux__)
+
+static void evli_statfs_more(const evli_statfs_t *from, evl_statfs_t *to) {
+    to->f_type = (uint64_t)from->f_type;
+    to->f_frsize = (uint64_t)from->f_frsize;
+}
+
+#elif defined(__OpenBSD__)
+
+static void evli_statfs_more(const evli_statfs_t *from, evl_statfs_t *to) {
+    to->f_frsize = from->f_bsize;
+}
+
+#else
+
+static void evli_statfs_more(const evli_statfs_t *from, evl_statfs_t *to) {
+    to->f_type = (uint64_t)from->f_type;
+    to->f_frsize = (uint64_t)from->f_bsize;
+}
+
+#endif
+
+#endif
+
+static int64_t evli_fs_statfs(evl_fs_t *req) {
+    evli_statfs_t from;
+    evl_statfs_t *to;
+    if (evli_sys_statfs(req->path, &from) < 0)
+        return -errno;
+    to = (evl_statfs_t *)evli_calloc(1, sizeof(*to));
+    if (to == NULL)
+        return EVL_ENOMEM;
+    to->f_bsize = (uint64_t)from.f_bsize;
+    to->f_blocks = (uint64_t)from.f_blocks;
+    to->f_bfree = (uint64_t)from.f_bfree;
+    to->f_bavail = (uint64_t)from.f_bavail;
+    to->f_files = (uint64_t)from.f_files;
+    to->f_ffree = (uint64_t)from.f_ffree;
+    evli_statfs_more(&from, to);
+    req->ptr = to;
+    return 0;
+}
+
+static int64_t evli_fs_access(evl_fs_t *req) {
+    return evli_fs_result(access(req->path, req->priv.mode));
+}
+
+static int64_t evli_fs_chmod(evl_fs_t *req) {
+    return evli_fs_result(chmod(req->path, (mode_t)req->priv.mode));
+}
+
+static int64_t evli_fs_fchmod(evl_fs_t *req) {
+    return evli_fs_result(fchmod(req->priv.file, (mode_t)req->priv.mode));
+}
+
+static int64_t evli_fs_chown(evl_fs_t *req) {
+    return evli_fs_result(chown(req->path, req->priv.args.owner.uid, req->priv.args.owner.gid));
+}
+
+static int64_t evli_fs_fchown(evl_fs_t *req) {
+    return evli_fs_result(
+        fchown(req->priv.file, req->priv.args.owner.uid, req->priv.args.owner.gid));
+}
+
+static int64_t evli_fs_lchown(evl_fs_t *req) {
+    return evli_fs_result(lchown(req->path, req->priv.args.owner.uid, req->priv.args.owner.gid));
+}
+
+static struct timespec evli_utime(int64_t us) {
+    struct timespec to;
+    to.tv_sec = (time_t)(us / 1000000);
+    to.tv_nsec = (long)(us % 1000000) * 1000;
+    if (us == EVLI_TIME_OMIT) {
+        to.tv_nsec = UTIME_OMIT;
+    } else if (us == EVLI_TIME_NOW) {
+        to.tv_nsec = UTIME_NOW;
+    } else if (to.tv_nsec < 0) {
+        to.tv_nsec += 1000000000;
+        to.tv_sec--;
+    }
+    return to;
+}
+
+static int64_t evli_fs_utime(evl_fs_t *req) {
+    struct timespec times[2];
+    times[0] = evli_utime(req->priv.args.times_us[0]);
+    times[1] = evli_utime(req->priv.args.times_us[1]);
+    if (req->fs_type == EVL_FS_FUTIME)
+        return evli_fs_result(futimens(req->priv.file, times));
+    return evli_fs_result(utimensat(AT_FDCWD, req->path, times,
+                                    req->fs_type == EVL_FS_LUTIME ? AT_SYMLINK_NOFOLLOW : 0));
+}
+
+static int64_t evli_fs_unlink(evl_fs_t *req) {
+    return evli_fs_result(unlink(req->path));
+}
+
+static int64_t evli_fs_rename(evl_fs_t *req) {
+    return evli_fs_result(rename(req->path, req->priv.new_path));
+}
+
+static int64_t evli_fs_link(evl_fs_t *req) {
+    return evli_fs_result(link(req->path, req->priv.new_path));
+}
+
+static int64_t evli_fs_symlink(evl_fs_t *req) {
+    return evli_fs_result(symlink(req->path, req->priv.new_path));
+}
+
+/* A link does not tell how long it is: some of /proc's say 0. */
+static int64_t evli_fs_readlink(evl_fs_t *req) {
+    size_t room = 256;
+    for (;; room *= 2) {
+        char *target = (char *)evli_malloc(room);
+        ssize_t n;
+        if (target == NULL)
+            return EVL_ENOMEM;
+        n = readlink(req->path, target, room);
+        if (n >= 0 && (size_t)n < room) {
+            target[n] = '\0';
+            req->ptr = target;
+            return 0;
+        }
+        evli_free(target);
+        if (n < 0)
+            return -errno;
+    }
+}
+
+/* The C library's memory is not ours. */
+static int64_t evli_fs_realpath(evl_fs_t *req) {
+    char *found = realpath(req->path, NULL);
+    size_t size;
+    if (found == NULL)
+        return -errno;
+    size = strlen(found) + 1;
+    req->ptr = evli_malloc(size);
+    if (req->ptr != NULL)
+        memcpy(req->ptr, found, size);
+    free(found);
+    return req->ptr != NULL ? 0 : (int)EVL_ENOMEM;
+}
+
+static int64_t evli_fs_mkdir(evl_fs_t *req) {
+    return evli_fs_result(mkdir(req->path, (mode_t)req->priv.mode));
+}
+
+static int64_t evli_fs_rmdir(evl_fs_t *req) {
+    return evli_fs_result(rmdir(req->path));
+}
+
+static int64_t evli_fs_mkdtemp(evl_fs_t *req) {
+    return mkdtemp((char *)(uintptr_t)req->path) == NULL ? -errno : 0;
+}
+
+#if EVLI_HAVE_ACCEPT4
+
+static int evli_sys_mkstemp(char *path) {
+    return EVLI_LARGE(mkostemp)(path, O_CLOEXEC);
+}
+
+#else
+
+static int evli_sys_mkstemp(char *path) {
+    int fd = mkstemp(path), err = fd < 0 ? 0 : evli_sys_fcntl_add(fd, F_GETFD, F_SETFD, FD_CLOEXEC);
+    if (err == 0)
+        return fd;
+    unlink(path);
+    evli_sys_close(fd);
+    return evli_fail(-err);
+}
+
+#endif
+
+static int64_t evli_fs_mkstemp(evl_fs_t *req) {
+    char *path = (char *)(uintptr_t)req->path;
+    int64_t fd = evli_fs_result(evli_sys_mkstemp(path));
+    if (fd < 0)
+        path[0] = '\0';
+    return fd;
+}
+
+#if defined(__APPLE__)
+
+/* There fsync leaves the data in the disk's own memory. */
+static int64_t evli_fs_fsync(evl_fs_t *req) {
+    int r = fcntl(req->priv.file, F_FULLFSYNC);
+    return evli_fs_result(r < 0 && errno != EINTR && errno != EBADF ? fsync(req->priv.file) : r);
+}
+
+#else
+
+static int64_t evli_fs_fsync(evl_fs_t *req) {
+    return evli_fs_result(fsync(req->priv.file));
+}
+
+#endif
+
+#if defined(_POSIX_SYNCHRONIZED_IO) && _POSIX_SYNCHRONIZED_IO > 0 && !defined(__APPLE__)
+
+static int64_t evli_fs_fdatasync(evl_fs_t *req) {
+    return evli_fs_result(fdatasync(req->priv.file));
+}
+
+#else
+
+static int64_t evli_fs_fdatasync(evl_fs_t *req) {
+    return evli_fs_fsync(req);
+}
+
+#endif
+
+static int64_t evli_fs_ftruncate(evl_fs_t *req) {
+    return evli_fs_result(EVLI_LARGE(ftruncate)(req->priv.file, req->priv.args.span.offset));
+}
+
+/* ---- Directories: an entry at a time ---- */
+
+static evl_dirent_type_t evli_dirent_type(unsigned type) {
+    static const evl_dirent_type_t types[] = {
+        EVL_DIRENT_UNKNOWN, EVL_DIRENT_FIFO,    EVL_DIRENT_CHAR,  EVL_DIRENT_UNKNOWN,
+        EVL_DIRENT_DIR,     EVL_DIRENT_UNKNOWN, EVL_DIRENT_BLOCK, EVL_DIRENT_UNKNOWN,
+        EVL_DIRENT_FILE,    EVL_DIRENT_UNKNOWN, EVL_DIRENT_LINK,  EVL_DIRENT_UNKNOWN,
+        EVL_DIRENT_SOCKET};
+    return type < EVLI_COUNT(types) ? types[type] : EVL_DIRENT_UNKNOWN;
+}
+
+#if defined(__linux__)
+
+/* With a larger buffer than readdir has: a big directory takes fewer calls. */
+struct evli_dir_s {
+    int fd;
+    size_t at, end;
+    char entries[65536];
+};
+
+static int evli_sys_opendir(const char *path, struct evli_dir_s **dir) {
+    int fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    if (fd < 0)
+        return -errno;
+    *dir = (struct evli_dir_s *)evli_malloc(sizeof(**dir));
+    if (*dir == NULL) {
+        evli_sys_close(fd);
+        return EVL_ENOMEM;
+    }
+    (*dir)->fd = fd;
+    (*dir)->at = (*dir)->end = 0;
+    return 0;
+}
+
+/* Gives the next entry, whose name is there until the next call. Returns 1, 0 at the end, an error. */
+static int evli_sys_readdir(struct evli_dir_s *dir, evl_dirent_t *entry) {
+    enum { SIZE_AT = 16, TYPE_AT = 18, NAME_AT = 19 }; /* in a struct linux_dirent64 */
+    const char *at;
+    uint16_t size;
+    if (dir->at == dir->end) {
+        long n;
+        int fault;
+        do {
+            fault = EVLOOP_FAULT("getdents");
+            n = fault ? evli_fail(fault)
+                      : syscall(SYS_getdents64, dir->fd, dir->entries, sizeof(dir->entries));
+        } while (n < 0 && errno == EINTR);
+        if (n <= 0)
+            return n < 0 ? -errno : 0;
+        dir->at = 0;
+        dir->end = (size_t)n;
+    }
+    at = dir->entries + dir->at;
+    memcpy(&size, at + SIZE_AT, sizeof(size));
+    dir->at += size;
+    entry->name = at + NAME_AT;
+    entry->type = evli_dirent_type((unsigned char)at[TYPE_AT]);
+    return 1;
+}
+
+static int evli_sys_closedir(struct evli_dir_s *dir) {
+    evli_sys_close(dir->fd);
+    evli_free(dir);
+    return 0;
+}
+
+#else
+
+struct evli_dir_s {
+    DIR *dir;
+};
+
+static int evli_sys_opendir(const char *path, struct evli_dir_s **dir) {
+    *dir = (struct evli_dir_s *)evli_malloc(sizeof(**dir));
+    if (*dir == NULL)
+        return EVL_ENOMEM;
+    (*dir)->dir = opendir(path);
+    if ((*dir)->dir == NULL) {
+        int err = -errno;
+        evli_free(*dir);
+        return err;
+    }
+    return 0;
+}
+
+static int evli_sys_readdir(struct evli_dir_s *dir, evl_dirent_t *entry) {
+    struct dirent *found;
+    int fault = EVLOOP_FAULT("getdents");
+    errno = fault;
+    found = fault ? NULL : readdir(dir->dir);
+    if (found == NULL)
+        return -errno;
+    entry->name = found->d_name;
+    entry->type = evli_dirent_type(found->d_type);
+    return 1;
+}
+
+static int evli_sys_closedir(struct evli_dir_s *dir) {
+    int r = closedir(dir->dir);
+    evli_free(dir);
+    return r < 0 ? -errno : 0;
+}
+
+#endif
+
+/* ---- Copying ---- */
+
+/* As the system's own call would, it tells of an error only when nothing was done before. */
+static int64_t evli_fs_sendfile_through(evl_fs_t *req) {
+    uint64_t done;
+    int err = evli_fs_copy_through(req->priv.out, req->priv.file, req->priv.args.span.offset,
+                                   req->priv.args.span.length, &done);
+    return done > 0 ? (int64_t)done : err;
+}
+
+#if defined(__linux__)
+
+/* One call moves at most 2 GiB, and only what the kernel can map; the rest has to be copied here. */
+static int64_t evli_fs_sendfile(evl_fs_t *req) {
+    int64_t offset = req->priv.args.span.offset;
+    evli_off_t at = offset;
+    ssize_t n;
+    int fault;
+    do {
+        fault = EVLOOP_FAULT("sendfile");
+        n = fault ? evli_fail(fault)
+                  : EVLI_LARGE(sendfile)(req->priv.out, req->priv.file, offset < 0 ? NULL : &at,
+                                         req->priv.args.span.length);
+    } while (n < 0 && errno == EINTR);
+    if (n < 0 && (errno == EINVAL || errno == ENOSYS || errno == EIO || errno == EXDEV))
+        return evli_fs_sendfile_through(req);
+    return evli_fs_result(n);
+}
+
+/* Servers of Windows refuse to change modes; the copy is none the worse for that. */
+static int evli_sys_keeps_no_modes(int fd) {
+    struct EVLI_LARGE(statfs) fs;
+    uint32_t type = EVLI_LARGE(fstatfs)(fd, &fs) < 0 ? 0 : (uint32_t)fs.f_type;
+    return type == 0xff534d42 || type == 0xfe534d42; /* CIFS, SMB2 */
+}
+
+static int evli_sys_clone(int out, int in) {
+    int fault = EVLOOP_FAULT("ficlone");
+    int r = fault ? evli_fail(fault) : ioctl(out, EVLI_FICLONE, in);
+    return r < 0 ? -errno : 0;
+}
+
+/* Within the file system, which may share the blocks. What files of /proc hold is only known by reading
+ * them: they say that they are empty. */
+static int evli_sys_copy(int out, int in, int64_t size) {
+    uint64_t done;
+    while (size > 0) {
+        int fault = EVLOOP_FAULT("copy_file_range");
+        long n = fault ? evli_fail(fault)
+                       : syscall(SYS_copy_file_range, in, NULL, out, NULL, (size_t)1 << 30, 0u);
+        if (n == 0)
+            return 0;
+        if (n < 0 && errno != EINTR)
+            break; /* across file systems before Linux 5.19, say: what is done so far counts */
+    }
+    return evli_fs_copy_through(out, in, -1, UINT64_MAX, &done);
+}
+
+#else
+
+static int64_t evli_fs_sendfile(evl_fs_t *req) {
+    return evli_fs_sendfile_through(req);
+}
+
+EVLI_SPARE int evli_sys_keeps_no_modes(int fd) {
+    (void)fd;
+    return 0;
+}
+
+EVLI_SPARE int evli_sys_clone(int out, int in) {
+    (void)out;
+    (void)in;
+    return EVL_ENOTSUP;
+}
+
+EVLI_SPARE int evli_sys_copy(int out, int in, int64_t size) {
+    uint64_t done;
+    (void)size;
+    return evli_fs_copy_through(out, in, -1, UINT64_MAX, &done);
+}
+
+#endif
+
+#if defined(__APPLE__)
+
+static int64_t evli_fs_copyfile(evl_fs_t *req) {
+    copyfile_flags_t flags = COPYFILE_ALL;
+    struct stat from, to;
+    if (stat(req->path, &from) == 0 && stat(req->priv.new_path, &to) == 0 &&
+        from.st_dev == to.st_dev && from.st_ino == to.st_ino)
+        return req->priv.flags & EVL_FS_COPYFILE_EXCL ? (int)EVL_EEXIST : 0;
+    if (req->priv.flags & EVL_FS_COPYFILE_EXCL)
+        flags |= COPYFILE_EXCL;
+    if (req->priv.flags & EVL_FS_COPYFILE_FICLONE)
+        flags |= COPYFILE_CLONE;
+    if (req->priv.flags & EVL_FS_COPYFILE_FICLONE_FORCE)
+        flags |= COPYFILE_CLONE_FORCE;
+    return evli_fs_result(copyfile(req->path, req->priv.new_path, NULL, flags));
+}
+
+#else
+
+/* Makes `out` the same as `in`. */
+static int evli_fs_copy_file(int out, int in, const struct EVLI_LARGE(stat) * from, int flags) {
+    int err = EVLI_LARGE(ftruncate)(out, 0) < 0 ? -errno : 0;
+    if (err == 0 && fchmod(out, from->st_mode & 07777) < 0 &&
+        (errno != EPERM || !evli_sys_keeps_no_modes(out)))
+        err = -errno;
+    if (err != 0)
+        return err;
+    if (flags & (EVL_FS_COPYFILE_FICLONE | EVL_FS_COPYFILE_FICLONE_FORCE)) {
+        err = evli_sys_clone(out, in);
+        if (err == 0 || (flags & EVL_FS_COPYFILE_FICLONE_FORCE))
+            return err;
+    }
+    return evli_sys_copy(out, in, from->st_size);
+}
+
+static int64_t evli_fs_copy_to(evl_fs_t *req, int in) {
+    int flags = O_WRONLY | O_CREAT | O_CLOEXEC;
+    struct EVLI_LARGE(stat) from, to;
+    int64_t result;
+    int out;
+    if (EVLI_LARGE(fstat)(in, &from) < 0)
+        return -errno;
+    if (req->priv.flags & EVL_FS_COPYFILE_EXCL)
+        flags |= O_EXCL;
+    out = EVLI_LARGE(open)(req->priv.new_path, flags, from.st_mode & 07777);
+    if (out < 0)
+        return -errno;
+    if (EVLI_LARGE(fstat)(out, &to) < 0)
+        result = -errno;
+    else if (from.st_dev == to.st_dev && from.st_ino == to.st_ino)
+        result = 0; /* the same file: nothing to do, and much to lose */
+    else
+        result = evli_fs_copy_file(out, in, &from, req->priv.flags);
+    if (close(out) < 0 && errno != EINTR && errno != EINPROGRESS && result >= 0)
+        result = -errno;
+    if (result < 0)
+        unlink(req->priv.new_path);
+    return result < 0 ? result : 0;
+}
+
+static int64_t evli_fs_copyfile(evl_fs_t *req) {
+    int64_t result;
+    int in = EVLI_LARGE(open)(req->path, O_RDONLY | O_CLOEXEC);
+    if (in < 0)
+        return -errno;
+    result = evli_fs_copy_to(req, in);
+    evli_sys_close(in);
+    return result;
+}
+
+#endif
+
+/* ---- What a descriptor is ---- */
+
+static evl_handle_type evli_guess_socket(int fd) {
+    struct sockaddr_storage name;
+    socklen_t name_len = sizeof(name), type_len;
+    int type = 0;
+    type_len = sizeof(type);
+    memset(&name, 0, sizeof(name));
+    if (getsockopt(fd, SOL_SOCKET, SO_TYPE, &type, &type_len) < 0 ||
+        getsockname(fd, (struct sockaddr *)&name, &name_len) < 0)
+        return EVL_UNKNOWN_HANDLE;
+    if (type == SOCK_STREAM && name.ss_family == AF_UNIX)
+        return EVL_NAMED_PIPE;
+    if (name.ss_family != AF_INET && name.ss_family != AF_INET6)
+        return EVL_UNKNOWN_HANDLE;
+    return type == SOCK_STREAM ? EVL_TCP : type == SOCK_DGRAM ? EVL_UDP : EVL_UNKNOWN_HANDLE;
+}
+
+EVLOOP_API evl_handle_type evl_guess_handle(evl_file file) {
+    struct EVLI_LARGE(stat) about;
+    if (file < 0)
+        return EVL_UNKNOWN_HANDLE;
+    if (isatty(file))
+        return EVL_TTY;
+    if (EVLI_LARGE(fstat)(file, &about) < 0)
+        return EVL_UNKNOWN_HANDLE;
+    if (S_ISREG(about.st_mode) || S_ISCHR(about.st_mode))
+        return EVL_FILE;
+    if (S_ISFIFO(about.st_mode))
+        return EVL_NAMED_PIPE;
+    return S_ISSOCK(about.st_mode) ? evli_guess_socket(file) : EVL_UNKNOWN_HANDLE;
+}
+
+#endif /* !EVLOOP_NO_FS && !_WIN32 */
+
+/* ==== [SECTION] Windows files ==== */
+
+#if !defined(EVLOOP_NO_FS) && defined(_WIN32)
+
+#endif /* !EVLOOP_NO_FS && _WIN32 */
+
+/* ==== [SECTION] File functions ==== */
+
+#if !defined(EVLOOP_NO_FS)
+
+/* ---- Reading, writing, copying: the same above each system's calls ---- */
+
+/* The buffers of a request are its own copy: what is done is cut off at their front. */
+static evl_buf_t *evli_fs_bufs(evl_fs_t *req) {
+    return req->priv.block != NULL ? (evl_buf_t *)req->priv.block : req->priv.brief.bufs;
+}
+
+/* Passes the buffers that *n bytes fill, and leaves in *n what is in the next. Returns how many are
+ * left; the first of them is not empty. */
+static uint32_t evli_fs_skip(evl_buf_t **bufs, uint32_t nbufs, size_t *n) {
+    while (nbufs > 0 && *n >= (*bufs)->len) {
+        *n -= (*bufs)->len;
+        ++*bufs;
+        nbufs--;
+    }
+    return nbufs;
+}
+
+static size_t evli_fs_chunk(uint32_t nbufs) {
+    return nbufs < EVLI_IOV_MAX ? nbufs : EVLI_IOV_MAX;
+}
+
+/* Reads until a buffer is not filled. Where there is no offset it is one call of the system's: the
+ * next could wait, for a pipe has no end. */
+static int64_t evli_fs_read(evl_fs_t *req) {
+    evl_buf_t *bufs = evli_fs_bufs(req);
+    int64_t n, done = 0, offset = req->priv.args.span.offset;
+    size_t part = 0;
+    uint32_t nbufs = evli_fs_skip(&bufs, req->priv.nbufs, &part);
+    while (nbufs > 0 && part == 0) {
+        n = evli_sys_file_read(req->priv.file, bufs, evli_fs_chunk(nbufs),
+                               offset < 0 ? -1 : offset + done);
+        if (n <= 0)
+            return done > 0 ? done : n;
+        done += n;
+        part = (size_t)n;
+        nbufs = evli_fs_skip(&bufs, nbufs, &part);
+        if (offset < 0)
+            break;
+    }
+    return done;
+}
+
+static int64_t evli_fs_write(evl_fs_t *req) {
+    evl_buf_t *bufs = evli_fs_bufs(req);
+    int64_t n, done = 0, offset = req->priv.args.span.offset;
+    size_t part = 0;
+    uint32_t nbufs = evli_fs_skip(&bufs, req->priv.nbufs, &part);
+    while (nbufs > 0) {
+        n = evli_sys_file_write(req->priv.file, bufs, evli_fs_chunk(nbufs),
+                                offset < 0 ? -1 : offset + done);
+        if (n <= 0)
+            return done > 0 ? done : n;
+        done += n;
+        part = (size_t)n;
+        nbufs = evli_fs_skip(&bufs, nbufs, &part);
+        if (nbufs > 0) {
+            bufs->base += part;
+            bufs->len -= (evli_len_t)part;
+        }
+    }
+    return done;
+}
+
+/* Writes a block that was read: as it could not be given back, it waits for room. */
+static int evli_fs_write_block(evl_file out, char *base, size_t len, uint64_t *done) {
+    while (len > 0) {
+        evl_buf_t buf;
+        int64_t n;
+        buf.base = base;
+        buf.len = (evli_len_t)len;
+        n = evli_sys_file_write(out, &buf, 1, -1);
+        if (n == EVL_EAGAIN)
+            n = evli_sys_file_wait(out);
+        else if (n == 0)
+            n = EVL_EIO;
+        if (n < 0)
+            return (int)n;
+        base += n;
+        len -= (size_t)n;
+        *done += (uint64_t)n;
+    }
+    return 0;
+}
+
+/* Copies by reading and writing, where the system has no call for that: to the end of the file, or
+ * `length` bytes. */
+static int evli_fs_copy_through(evl_file out, evl_file in, int64_t offset, uint64_t length,
+                                uint64_t *done) {
+    const size_t room = 65536;
+    char *block = (char *)evli_malloc(room);
+    int err = block == NULL ? (int)EVL_ENOMEM : 0;
+    *done = 0;
+    while (err == 0 && *done < length) {
+        evl_buf_t buf;
+        int64_t n;
+        buf.base = block;
+        buf.len = (evli_len_t)(length - *done < room ? length - *done : room);
+        n = evli_sys_file_read(in, &buf, 1, offset < 0 ? -1 : offset + (int64_t)*done);
+        if (n == 0)
+            break;
+        err = n < 0 ? (int)n : evli_fs_write_block(out, block, (size_t)n, done);
+    }
+    evli_free(block);
+    return err;
+}
+
+/* ---- Directories, of which the system gives an entry at a time ---- */
+
+/* Names in one block, one after the other. */
+typedef struct {
+    char *base;
+    size_t size, room;
+} evli_names_t;
+
+/* Makes sure of room for an entry: what has been read cannot be put back. */
+static int evli_names_reserve(evli_names_t *names) {
+    const size_t longest = 1024; /* 255 characters of up to 3 bytes on Windows */
+    size_t room = names->room * 2 > 4096 ? names->room * 2 : 4096;
+    char *base;
+    if (names->room - names->size >= longest)
+        return 0;
+    base = (char *)evli_memory.realloc_func(names->base, room);
+    if (base == NULL)
+        return EVL_ENOMEM;
+    names->base = base;
+    names->room = room;
+    return 0;
+}
+
+/* Reads the next entry that is neither `.` nor `..`. Returns 1, 0 at the end, or an error. */
+static int evli_dir_next(struct evli_dir_s *dir, evl_dirent_t *entry) {
+    int r;
+    do
+        r = evli_sys_readdir(dir, entry);
+    while (r > 0 && (strcmp(entry->name, ".") == 0 || strcmp(entry->name, "..") == 0));
+    return r;
+}
+
+static int evli_names_add(evli_names_t *names, struct evli_dir_s *dir, evl_dirent_t *entry) {
+    size_t size;
+    int r = evli_names_reserve(names);
+    if (r == 0)
+        r = evli_dir_next(dir, entry);
+    if (r <= 0)
+        return r;
+    size = strlen(entry->name) + 1;
+    if (size > names->room - names->size)
+        return EVL_ENAMETOOLONG;
+    memcpy(names->base + names->size, entry->name, size);
+    names->size += size;
+    return 1;
+}
+
+/* A scanned entry is its type and its name. */
+static int evli_scanned_compare(const void *a, const void *b) {
+    return strcmp(*(const char *const *)a + 1, *(const char *const *)b + 1);
+}
+
+/* Makes of `count` scanned entries one block: sorted pointers to them, and they themselves. */
+static int64_t evli_fs_scanned(evl_fs_t *req, const evli_names_t *names, size_t count) {
+    char **entries, *text;
+    size_t i;
+    if (count == 0)
+        return 0;
+    entries = (char **)evli_malloc(count * sizeof(*entries) + names->size);
+    if (entries == NULL)
+        return EVL_ENOMEM;
+    text = (char *)(entries + count);
+    memcpy(text, names->base, names->size);
+    for (i = 0; i < count; i++) {
+        entries[i] = text;
+        text += 1 + strlen(text + 1) + 1;
+    }
+    qsort(entries, count, sizeof(*entries), evli_scanned_compare);
+    req->ptr = entries;
+    return (int64_t)count;
+}
+
+static int64_t evli_fs_scandir(evl_fs_t *req) {
+    struct evli_dir_s *dir;
+    evli_names_t names = {NULL, 0, 0};
+    evl_dirent_t entry;
+    int64_t result;
+    size_t count = 0, type_at;
+    int r = evli_sys_opendir(req->path, &dir);
+    if (r != 0)
+        return r;
+    do {
+        r = evli_names_reserve(&names);
+        type_at = names.size++;
+        if (r == 0)
+            r = evli_names_add(&names, dir, &entry);
+        if (r > 0) {
+            names.base[type_at] = (char)entry.type;
+            count++;
+        }
+    } while (r > 0);
+    names.size = type_at;
+    evli_sys_closedir(dir);
+    result = r < 0 ? r : evli_fs_scanned(req, &names, count);
+    evli_free(names.base);
+    return result;
+}
+
+static int64_t evli_fs_opendir(evl_fs_t *req) {
+    evl_dir_t *dir = (evl_dir_t *)evli_calloc(1, sizeof(*dir));
+    int err = dir == NULL ? (int)EVL_ENOMEM : evli_sys_opendir(req->path, &dir->priv.dir);
+    if (err != 0)
+        evli_free(dir);
+    else
+        req->ptr = dir;
+    return err;
+}
+
+static int64_t evli_fs_readdir(evl_fs_t *req) {
+    evl_dir_t *dir = (evl_dir_t *)req->ptr;
+    evli_names_t names = {NULL, 0, 0};
+    const char *name;
+    size_t i, count = 0;
+    int r = 1;
+    while (r > 0 && count < dir->nentries) {
+        r = evli_names_add(&names, dir->priv.dir, &dir->dirents[count]);
+        count += r > 0;
+    }
+    req->priv.block = names.base;
+    for (i = 0, name = names.base; i < count; i++, name += strlen(name) + 1)
+        dir->dirents[i].name = name;
+    return count > 0 ? (int64_t)count : r;
+}
+
+static int64_t evli_fs_closedir(evl_fs_t *req) {
+    evl_dir_t *dir = (evl_dir_t *)req->ptr;
+    int err = evli_sys_closedir(dir->priv.dir);
+    evli_free(dir);
+    req->ptr = NULL;
+    return err;
+}
+
+/* ---- Requests ---- */
+
+/* What to do for each type, and the name under which tests make it fail. */
+static const struct {
+    int64_t (*run)(evl_fs_t *req);
+    const char *name;
+} evli_fs_calls[] = {
+    {NULL, ""}, /* custom */
+    {evli_fs_open, "fs_open"},
+    {evli_fs_close, "fs_close"},
+    {evli_fs_read, "fs_read"},
+    {evli_fs_write, "fs_write"},
+    {evli_fs_sendfile, "fs_sendfile"},
+    {evli_fs_stat, "fs_stat"},
+    {evli_fs_stat, "fs_lstat"},
+    {evli_fs_stat, "fs_fstat"},
+    {evli_fs_ftruncate, "fs_ftruncate"},
+    {evli_fs_utime, "fs_utime"},
+    {evli_fs_utime, "fs_futime"},
+    {evli_fs_access, "fs_access"},
+    {evli_fs_chmod, "fs_chmod"},
+    {evli_fs_fchmod, "fs_fchmod"},
+    {evli_fs_fsync, "fs_fsync"},
+    {evli_fs_fdatasync, "fs_fdatasync"},
+    {evli_fs_unlink, "fs_unlink"},
+    {evli_fs_rmdir, "fs_rmdir"},
+    {evli_fs_mkdir, "fs_mkdir"},
+    {evli_fs_mkdtemp, "fs_mkdtemp"},
+    {evli_fs_rename, "fs_rename"},
+    {evli_fs_scandir, "fs_scandir"},
+    {evli_fs_link, "fs_link"},
+    {evli_fs_symlink, "fs_symlink"},
+    {evli_fs_readlink, "fs_readlink"},
+    {evli_fs_chown, "fs_chown"},
+    {evli_fs_fchown, "fs_fchown"},
+    {evli_fs_realpath, "fs_realpath"},
+    {evli_fs_copyfile, "fs_copyfile"},
+    {evli_fs_lchown, "fs_lchown"},
+    {evli_fs_opendir, "fs_opendir"},
+    {evli_fs_readdir, "fs_readdir"},
+    {evli_fs_closedir, "fs_closedir"},
+    {evli_fs_statfs, "fs_statfs"},
+    {evli_fs_mkstemp, "fs_mkstemp"},
+    {evli_fs_utime, "fs_lutime"},
+};
+
+static void evli_fs_run(evli_job_t *job) {
+    evl_fs_t *req = EVLI_OF(job, evl_fs_t, priv.job);
+    int64_t result;
+    do {
+        int fault = EVLOOP_FAULT(evli_fs_calls[req->fs_type].name);
+        result = fault ? evl_translate_sys_error(fault) : evli_fs_calls[req->fs_type].run(req);
+    } while (result == EVL_EINTR);
+    req->result = (ssize_t)result;
+}
+
+static void evli_fs_done(evl_loop_t *loop, evli_job_t *job) {
+    evl_fs_t *req = EVLI_OF(job, evl_fs_t, priv.job);
+    if (job->error != 0)
+        req->result = job->error;
+    EVLI_CALL(loop, req->cb(req));
+}
+
+static int evli_fs_begin(evl_loop_t *loop, evl_fs_t *req, evl_fs_type type, evl_fs_cb cb) {
+    if (req == NULL || (cb != NULL && loop == NULL))
+        return EVL_EINVAL;
+    req->type = EVL_FS;
+    req->error = 0;
+    req->fs_type = type;
+    req->loop = loop;
+    req->cb = cb;
+    req->result = 0;
+    req->ptr = NULL;
+    req->path = req->priv.new_path = NULL;
+    req->priv.block = NULL;
+    return 0;
+}
+
+static int evli_fs_start(evl_fs_t *req) {
+    int err;
+    if (req->cb == NULL) {
+        evli_fs_run(&req->priv.job);
+        return req->result > INT_MAX ? INT_MAX : (int)req->result;
+    }
+    err = evli_job_start(req->loop, &req->priv.job, EVLI_JOB_FS);
+    if (err != 0)
+        evl_fs_req_cleanup(req);
+    return err;
+}
+
+/* Keeps one path, or two: a copy, unless what it is for is done before the call returns and leaves it
+ * as it is. */
+static int evli_fs_keep_paths(evl_fs_t *req, const char *path, const char *new_path, int copy) {
+    size_t size, new_size;
+    char *room = req->priv.brief.paths;
+    if (path == NULL)
+        return EVL_EINVAL;
+    req->path = path;
+    req->priv.new_path = new_path;
+    if (!copy)
+        return 0;
+    size = strlen(path) + 1;
+    new_size = new_path != NULL ? strlen(new_path) + 1 : 0;
+    if (size + new_size > sizeof(req->priv.brief.paths))
+        room = (char *)(req->priv.block = evli_malloc(size + new_size));
+    if (room == NULL) {
+        evl_fs_req_cleanup(req);
+        return EVL_ENOMEM;
+    }
+    req->path = (const char *)memcpy(room, path, size);
+    if (new_path != NULL)
+        req->priv.new_path = (const char *)memcpy(room + size, new_path, new_size);
+    return 0;
+}
+
+static int evli_fs_begin_path(evl_loop_t *loop, evl_fs_t *req, evl_fs_type type, const char *path,
+                              evl_fs_cb cb) {
+    int err = evli_fs_begin(loop, req, type, cb);
+    return err != 0 ? err : evli_fs_keep_paths(req, path, NULL, cb != NULL);
+}
+
+static int evli_fs_begin_paths(evl_loop_t *loop, evl_fs_t *req, evl_fs_type type, const char *path,
+                               const char *new_path, evl_fs_cb cb) {
+    int err = evli_fs_begin(loop, req, type, cb);
+    if (err == 0 && new_path == NULL)
+        err = EVL_EINVAL;
+    return err != 0 ? err : evli_fs_keep_paths(req, path, new_path, cb != NULL);
+}
+
+static int evli_fs_with_path(evl_loop_t *loop, evl_fs_t *req, evl_fs_type type, const char *path,
+                             evl_fs_cb cb) {
+    int err = evli_fs_begin_path(loop, req, type, path, cb);
+    return err != 0 ? err : evli_fs_start(req);
+}
+
+static int evli_fs_begin_file(evl_loop_t *loop, evl_fs_t *req, evl_fs_type type, evl_file file,
+                              evl_fs_cb cb) {
+    int err = evli_fs_begin(loop, req, type, cb);
+    if (err == 0)
+        req->priv.file = file;
+    return err;
+}
+
+static int evli_fs_with_file(evl_loop_t *loop, evl_fs_t *req, evl_fs_type type, evl_file file,
+                             evl_fs_cb cb) {
+    int err = evli_fs_begin_file(loop, req, type, file, cb);
+    return err != 0 ? err : evli_fs_start(req);
+}
+
+EVLOOP_API int evl_fs_open(evl_loop_t *loop, evl_fs_t *req, const char *path, int flags, int mode,
+                           evl_fs_cb cb) {
+    int err = evli_fs_begin_path(loop, req, EVL_FS_OPEN, path, cb);
+    if (err != 0)
+        return err;
+    req->priv.flags = flags;
+    req->priv.mode = mode;
+    return evli_fs_start(req);
+}
+
+EVLOOP_API int evl_fs_close(evl_loop_t *loop, evl_fs_t *req, evl_file file, evl_fs_cb cb) {
+    return evli_fs_with_file(loop, req, EVL_FS_CLOSE, file, cb);
+}
+
+static int evli_fs_with_bufs(evl_loop_t *loop, evl_fs_t *req, evl_fs_type type, evl_file file,
+                             const evl_buf_t bufs[], unsigned int nbufs, int64_t offset,
+                             evl_fs_cb cb) {
+    int err = evli_fs_begin_file(loop, req, type, file, cb);
+    if (err == 0 && (bufs == NULL || nbufs == 0))
+        err = EVL_EINVAL;
+    if (err != 0)
+        return err;
+    if (nbufs > EVLI_COUNT(req->priv.brief.bufs)) {
+        req->priv.block = evli_malloc(nbufs * sizeof(*bufs));
+        if (req->priv.block == NULL)
+            return EVL_ENOMEM;
+    }
+    memcpy(evli_fs_bufs(req), bufs, nbufs * sizeof(*bufs));
+    req->priv.nbufs = nbufs;
+    req->priv.args.span.offset = offset;
+    return evli_fs_start(req);
+}
+
+EVLOOP_API int evl_fs_read(evl_loop_t *loop, evl_fs_t *req, evl_file file, const evl_buf_t bufs[],
+                           unsigned int nbufs, int64_t offset, evl_fs_cb cb) {
+    return evli_fs_with_bufs(loop, req, EVL_FS_READ, file, bufs, nbufs, offset, cb);
+}
+
+EVLOOP_API int evl_fs_write(evl_loop_t *loop, evl_fs_t *req, evl_file file, const evl_buf_t bufs[],
+                            unsigned int nbufs, int64_t offset, evl_fs_cb cb) {
+    return evli_fs_with_bufs(loop, req, EVL_FS_WRITE, file, bufs, nbufs, offset, cb);
+}
+
+EVLOOP_API int evl_fs_sendfile(evl_loop_t *loop, evl_fs_t *req, evl_file out_fd, evl_file in_fd,
+                               int64_t in_offset, size_t length, evl_fs_cb cb) {
+    const size_t most = 0x7ffff000; /* what Linux moves at most */
+    int err = evli_fs_begin_file(loop, req, EVL_FS_SENDFILE, in_fd, cb);
+    if (err != 0)
+        return err;
+    req->priv.out = out_fd;
+    req->priv.args.span.offset = in_offset;
+    req->priv.args.span.length = length < most ? length : most;
+    return evli_fs_start(req);
+}
+
+static int evli_fs_with_flags(evl_loop_t *loop, evl_fs_t *req, evl_fs_type type, const char *path,
+                              const char *new_path, int flags, int known, evl_fs_cb cb) {
+    int err = evli_fs_begin(loop, req, type, cb);
+    if (err == 0 && (new_path == NULL || (flags & ~known)))
+        err = EVL_EINVAL;
+    if (err == 0)
+        err = evli_fs_keep_paths(req, path, new_path, cb != NULL);
+    if (err != 0)
+        return err;
+    req->priv.flags = flags;
+    return evli_fs_start(req);
+}
+
+EVLOOP_API int evl_fs_copyfile(evl_loop_t *loop, evl_fs_t *req, const char *path,
+                               const char *new_path, int flags, evl_fs_cb cb) {
+    const int known =
+        EVL_FS_COPYFILE_EXCL | EVL_FS_COPYFILE_FICLONE | EVL_FS_COPYFILE_FICLONE_FORCE;
+    return evli_fs_with_flags(loop, req, EVL_FS_COPYFILE, path, new_path, flags, known, cb);
+}
+
+EVLOOP_API int evl_fs_fsync(evl_loop_t *loop, evl_fs_t *req, evl_file file, evl_fs_cb cb) {
+    return evli_fs_with_file(loop, req, EVL_FS_FSYNC, file, cb);
+}
+
+EVLOOP_API int evl_fs_fdatasync(evl_loop_t *loop, evl_fs_t *req, evl_file file, evl_fs_cb cb) {
+    return evli_fs_with_file(loop, req, EVL_FS_FDATASYNC, file, cb);
+}
+
+EVLOOP_API int evl_fs_ftruncate(evl_loop_t *loop, evl_fs_t *req, evl_file file, int64_t offset,
+                                evl_fs_cb cb) {
+    int err = evli_fs_begin_file(loop, req, EVL_FS_FTRUNCATE, file, cb);
+    if (err != 0)
+        return err;
+    req->priv.args.span.offset = offset;
+    return evli_fs_start(req);
+}
+
+EVLOOP_API int evl_fs_stat(evl_loop_t *loop, evl_fs_t *req, const char *path, evl_fs_cb cb) {
+    return evli_fs_with_path(loop, req, EVL_FS_STAT, path, cb);
+}
+
+EVLOOP_API int evl_fs_lstat(evl_loop_t *loop, evl_fs_t *req, const char *path, evl_fs_cb cb) {
+    return evli_fs_with_path(loop, req, EVL_FS_LSTAT, path, cb);
+}
+
+EVLOOP_API int evl_fs_fstat(evl_loop_t *loop, evl_fs_t *req, evl_file file, evl_fs_cb cb) {
+    return evli_fs_with_file(loop, req, EVL_FS_FSTAT, file, cb);
+}
+
+EVLOOP_API int evl_fs_statfs(evl_loop_t *loop, evl_fs_t *req, const char *path, evl_fs_cb cb) {
+    return evli_fs_with_path(loop, req, EVL_FS_STATFS, path, cb);
+}
+
+static int evli_fs_start_mode(evl_fs_t *req, int mode) {
+    req->priv.mode = mode;
+    return evli_fs_start(req);
+}
+
+EVLOOP_API int evl_fs_access(evl_loop_t *loop, evl_fs_t *req, const char *path, int mode,
+                             evl_fs_cb cb) {
+    int err = evli_fs_begin_path(loop, req, EVL_FS_ACCESS, path, cb);
+    return err != 0 ? err : evli_fs_start_mode(req, mode);
+}
+
+EVLOOP_API int evl_fs_chmod(evl_loop_t *loop, evl_fs_t *req, const char *path, int mode,
+                            evl_fs_cb cb) {
+    int err = evli_fs_begin_path(loop, req, EVL_FS_CHMOD, path, cb);
+    return err != 0 ? err : evli_fs_start_mode(req, mode);
+}
+
+EVLOOP_API int evl_fs_fchmod(evl_loop_t *loop, evl_fs_t *req, evl_file file, int mode,
+                             evl_fs_cb cb) {
+    int err = evli_fs_begin_file(loop, req, EVL_FS_FCHMOD, file, cb);
+    return err != 0 ? err : evli_fs_start_mode(req, mode);
+}
+
+static int evli_fs_start_owner(evl_fs_t *req, evl_uid_t uid, evl_gid_t gid) {
+    req->priv.args.owner.uid = uid;
+    req->priv.args.owner.gid = gid;
+    return evli_fs_start(req);
+}
+
+EVLOOP_API int evl_fs_chown(evl_loop_t *loop, evl_fs_t *req, const char *path, evl_uid_t uid,
+                            evl_gid_t gid, evl_fs_cb cb) {
+    int err = evli_fs_begin_path(loop, req, EVL_FS_CHOWN, path, cb);
+    return err != 0 ? err : evli_fs_start_owner(req, uid, gid);
+}
+
+EVLOOP_API int evl_fs_fchown(evl_loop_t *loop, evl_fs_t *req, evl_file file, evl_uid_t uid,
+                             evl_gid_t gid, evl_fs_cb cb) {
+    int err = evli_fs_begin_file(loop, req, EVL_FS_FCHOWN, file, cb);
+    return err != 0 ? err : evli_fs_start_owner(req, uid, gid);
+}
+
+EVLOOP_API int evl_fs_lchown(evl_loop_t *loop, evl_fs_t *req, const char *path, evl_uid_t uid,
+                             evl_gid_t gid, evl_fs_cb cb) {
+    int err = evli_fs_begin_path(loop, req, EVL_FS_LCHOWN, path, cb);
+    return err != 0 ? err : evli_fs_start_owner(req, uid, gid);
+}
+
+/* Rounded, so that what a double holds of a time comes out as what it was meant to be. The bits tell
+ * the special values, as comparing does not when the program is compiled without them. */
+static int64_t evli_fs_time_us(double time) {
+    const uint64_t exponent = UINT64_C(0x7ff) << 52, fraction = (UINT64_C(1) << 52) - 1;
+    const double most = 9.2e18;
+    double us = time * 1e6;
+    uint64_t bits;
+    memcpy(&bits, &time, sizeof(bits));
+    if ((bits & exponent) == exponent)
+        return bits & fraction ? EVLI_TIME_OMIT : EVLI_TIME_NOW;
+    us = us > most ? most : us < -most ? -most : us;
+    return (int64_t)(us < 0 ? us - 0.5 : us + 0.5);
+}
+
+static int evli_fs_start_times(evl_fs_t *req, double atime, double mtime) {
+    req->priv.args.times_us[0] = evli_fs_time_us(atime);
+    req->priv.args.times_us[1] = evli_fs_time_us(mtime);
+    return evli_fs_start(req);
+}
+
+EVLOOP_API int evl_fs_utime(evl_loop_t *loop, evl_fs_t *req, const char *path, double atime,
+                            double mtime, evl_fs_cb cb) {
+    int err = evli_fs_begin_path(loop, req, EVL_FS_UTIME, path, cb);
+    return err != 0 ? err : evli_fs_start_times(req, atime, mtime);
+}
+
+EVLOOP_API int evl_fs_futime(evl_loop_t *loop, evl_fs_t *req, evl_file file, double atime,
+                             double mtime, evl_fs_cb cb) {
+    int err = evli_fs_begin_file(loop, req, EVL_FS_FUTIME, file, cb);
+    return err != 0 ? err : evli_fs_start_times(req, atime, mtime);
+}
+
+EVLOOP_API int evl_fs_lutime(evl_loop_t *loop, evl_fs_t *req, const char *path, double atime,
+                             double mtime, evl_fs_cb cb) {
+    int err = evli_fs_begin_path(loop, req, EVL_FS_LUTIME, path, cb);
+    return err != 0 ? err : evli_fs_start_times(req, atime, mtime);
+}
+
+EVLOOP_API int evl_fs_unlink(evl_loop_t *loop, evl_fs_t *req, const char *path, evl_fs_cb cb) {
+    return evli_fs_with_path(loop, req, EVL_FS_UNLINK, path, cb);
+}
+
+EVLOOP_API int evl_fs_rename(evl_loop_t *loop, evl_fs_t *req, const char *path,
+                             const char *new_path, evl_fs_cb cb) {
+    int err = evli_fs_begin_paths(loop, req, EVL_FS_RENAME, path, new_path, cb);
+    return err != 0 ? err : evli_fs_start(req);
+}
+
+EVLOOP_API int evl_fs_link(evl_loop_t *loop, evl_fs_t *req, const char *path, const char *new_path,
+                           evl_fs_cb cb) {
+    int err = evli_fs_begin_paths(loop, req, EVL_FS_LINK, path, new_path, cb);
+    return err != 0 ? err : evli_fs_start(req);
+}
+
+EVLOOP_API int evl_fs_symlink(evl_loop_t *loop, evl_fs_t *req, const char *path,
+                              const char *new_path, int flags, evl_fs_cb cb) {
+    const int known = EVL_FS_SYMLINK_DIR | EVL_FS_SYMLINK_JUNCTION;
+    return evli_fs_with_flags(loop, req, EVL_FS_SYMLINK, path, new_path, flags, known, cb);
+}
+
+EVLOOP_API int evl_fs_readlink(evl_loop_t *loop, evl_fs_t *req, const char *path, evl_fs_cb cb) {
+    return evli_fs_with_path(loop, req, EVL_FS_READLINK, path, cb);
+}
+
+EVLOOP_API int evl_fs_realpath(evl_loop_t *loop, evl_fs_t *req, const char *path, evl_fs_cb cb) {
+    return evli_fs_with_path(loop, req, EVL_FS_REALPATH, path, cb);
+}
+
+EVLOOP_API int evl_fs_mkdir(evl_loop_t *loop, evl_fs_t *req, const char *path, int mode,
+                            evl_fs_cb cb) {
+    int err = evli_fs_begin_path(loop, req, EVL_FS_MKDIR, path, cb);
+    return err != 0 ? err : evli_fs_start_mode(req, mode);
+}
+
+EVLOOP_API int evl_fs_rmdir(evl_loop_t *loop, evl_fs_t *req, const char *path, evl_fs_cb cb) {
+    return evli_fs_with_path(loop, req, EVL_FS_RMDIR, path, cb);
+}
+
+/* The template becomes the name that was made, so it is copied always. */
+static int evli_fs_with_template(evl_loop_t *loop, evl_fs_t *req, evl_fs_type type, const char *tpl,
+                                 evl_fs_cb cb) {
+    int err = evli_fs_begin(loop, req, type, cb);
+    if (err == 0)
+        err = evli_fs_keep_paths(req, tpl, NULL, 1);
+    return err != 0 ? err : evli_fs_start(req);
+}
+
+EVLOOP_API int evl_fs_mkdtemp(evl_loop_t *loop, evl_fs_t *req, const char *tpl, evl_fs_cb cb) {
+    return evli_fs_with_template(loop, req, EVL_FS_MKDTEMP, tpl, cb);
+}
+
+EVLOOP_API int evl_fs_mkstemp(evl_loop_t *loop, evl_fs_t *req, const char *tpl, evl_fs_cb cb) {
+    return evli_fs_with_template(loop, req, EVL_FS_MKSTEMP, tpl, cb);
+}
+
+EVLOOP_API int evl_fs_scandir(evl_loop_t *loop, evl_fs_t *req, const char *path, int flags,
+                              evl_fs_cb cb) {
+    int err = evli_fs_begin_path(loop, req, EVL_FS_SCANDIR, path, cb);
+    if (err != 0)
+        return err;
+    req->priv.flags = flags;
+    req->priv.next = 0;
+    return evli_fs_start(req);
+}
+
+EVLOOP_API int evl_fs_scandir_next(evl_fs_t *req, evl_dirent_t *ent) {
+    char **entries = (char **)req->ptr;
+    const char *entry;
+    if (req->result < 0)
+        return (int)req->result;
+    if (entries == NULL || req->priv.next >= (size_t)req->result)
+        return EVL_EOF;
+    entry = entries[req->priv.next++];
+    ent->type = (evl_dirent_type_t)entry[0];
+    ent->name = entry + 1;
+    return 0;
+}
+
+EVLOOP_API int evl_fs_opendir(evl_loop_t *loop, evl_fs_t *req, const char *path, evl_fs_cb cb) {
+    return evli_fs_with_path(loop, req, EVL_FS_OPENDIR, path, cb);
+}
+
+static int evli_fs_with_dir(evl_loop_t *loop, evl_fs_t *req, evl_fs_type type, evl_dir_t *dir,
+                            int valid, evl_fs_cb cb) {
+    int err = evli_fs_begin(loop, req, type, cb);
+    if (err == 0 && !valid)
+        err = EVL_EINVAL;
+    if (err != 0)
+        return err;
+    req->ptr = dir;
+    return evli_fs_start(req);
+}
+
+EVLOOP_API int evl_fs_readdir(evl_loop_t *loop, evl_fs_t *req, evl_dir_t *dir, evl_fs_cb cb) {
+    int valid = dir != NULL && dir->dirents != NULL && dir->nentries > 0;
+    return evli_fs_with_dir(loop, req, EVL_FS_READDIR, dir, valid, cb);
+}
+
+EVLOOP_API int evl_fs_closedir(evl_loop_t *loop, evl_fs_t *req, evl_dir_t *dir, evl_fs_cb cb) {
+    return evli_fs_with_dir(loop, req, EVL_FS_CLOSEDIR, dir, dir != NULL, cb);
+}
+
+/* A directory that was opened is its user's, until closedir. */
+EVLOOP_API void evl_fs_req_cleanup(evl_fs_t *req) {
+    if (req == NULL)
+        return;
+    if (req->ptr != &req->statbuf && req->fs_type != EVL_FS_OPENDIR &&
+        req->fs_type != EVL_FS_READDIR && req->fs_type != EVL_FS_CLOSEDIR)
+        evli_free(req->ptr);
+    evli_free(req->priv.block);
+    req->priv.block = NULL;
+    req->ptr = NULL;
+    req->path = req->priv.new_path = NULL;
+}
+
+EVLOOP_API evl_fs_type evl_fs_get_type(const evl_fs_t *req) {
+    return req->fs_type;
+}
+
+EVLOOP_API ssize_t evl_fs_get_result(const evl_fs_t *req) {
+    return req->result;
+}
+
+EVLOOP_API int evl_fs_get_system_error(const evl_fs_t *req) {
+    return evli_fs_system_error(req);
+}
+
+EVLOOP_API void *evl_fs_get_ptr(const evl_fs_t *req) {
+    return req->ptr;
+}
+
+EVLOOP_API const char *evl_fs_get_path(const evl_fs_t *req) {
+    return req->path;
+}
+
+EVLOOP_API evl_stat_t *evl_fs_get_statbuf(evl_fs_t *req) {
+    return &req->statbuf;
+}
+
+#endif /* !EVLOOP_NO_FS */
 
 /* ==== [SECTION] Host names ==== */
 
@@ -10677,6 +12267,11 @@ static const evli_handle_type_t evli_handle_types[EVL_HANDLE_TYPE_MAX + 1] = {
 static const evli_job_kind_t evli_job_kinds[EVLI_JOB_KINDS] = {
     {evli_work_run, evli_work_done, 0},
     {evli_random_run, evli_random_done, 0},
+#if !defined(EVLOOP_NO_FS)
+    {evli_fs_run, evli_fs_done, 0},
+#else
+    {NULL, NULL, 0},
+#endif
 #if !defined(EVLOOP_NO_DNS)
     {evli_getaddrinfo_run, evli_getaddrinfo_done, 1},
     {evli_getnameinfo_run, evli_getnameinfo_done, 1},
