@@ -4,6 +4,7 @@
 #if !defined(EVLOOP_NO_FS)
 
 #include <sys/stat.h>
+#include <time.h>
 #if !defined(_WIN32)
 #include <sys/un.h>
 #include <sys/wait.h>
@@ -1590,6 +1591,1566 @@ TEST(fs_sendfile_to_a_socket_that_is_full) {
     }
     free(bytes);
     free(found);
+}
+
+#endif
+
+/* ---- Copyfile --------------------------------------------------------------------------------- */
+
+TEST(fs_copyfile) {
+    EACH_FORM {
+        put_text("source", "content");
+        CHECK_EQ(FS(copyfile, "source", "copy", 0), 0);
+        CHECK_EQ(fs.result, 0);
+        CHECK_PTR(fs.ptr, NULL);
+        check_text("copy", "content");
+        check_text("source", "content");
+        put_text("source", "new");
+        check_text("copy", "content"); /* it is no link */
+        CHECK_EQ(FS(copyfile, "source", "copy", 0), 0);
+        check_text("copy", "new"); /* nothing is left of the longer one */
+        CHECK_EQ(FS(copyfile, "source", "copy", EVL_FS_COPYFILE_EXCL), EVL_EEXIST);
+        check_text("copy", "new");
+        CHECK_EQ(FS(copyfile, "source", "fresh", EVL_FS_COPYFILE_EXCL), 0);
+        check_text("fresh", "new");
+        put_text("source", "");
+        CHECK_EQ(FS(copyfile, "source", "empty", 0), 0);
+        check_text("empty", "");
+        CHECK_EQ(FS(copyfile, "source", "copy", 0), 0);
+        check_text("copy", "");
+    }
+}
+
+TEST(fs_copyfile_onto_itself) {
+    EACH_FORM {
+        put_text("source", "content");
+        FS(copyfile, "source", "source", 0);
+        check_text("source", "content");
+        FS(copyfile, "source", "./source", EVL_FS_COPYFILE_FICLONE);
+        check_text("source", "content");
+        CHECK_EQ(FS(copyfile, "source", "source", EVL_FS_COPYFILE_EXCL), EVL_EEXIST);
+        check_text("source", "content");
+        FS(copyfile, "source", "source", EVL_FS_COPYFILE_FICLONE_FORCE);
+        check_text("source", "content");
+        CHECK_EQ(NOW(link, "source", "twin"), 0);
+        FS(copyfile, "source", "twin", 0);
+        check_text("source", "content");
+        check_text("twin", "content");
+#if !defined(_WIN32)
+        CHECK_EQ(symlink("source", "alias"), 0);
+        FS(copyfile, "source", "alias", 0);
+        check_text("source", "content");
+        FS(copyfile, "alias", "source", 0);
+        check_text("source", "content");
+#endif
+    }
+}
+
+TEST(fs_copyfile_of_nothing) {
+    EACH_FORM {
+        put_text("target", "content");
+        CHECK_EQ(FS(copyfile, "missing", "target", 0), EVL_ENOENT);
+        CHECK_EQ(FS(copyfile, "missing", "target", EVL_FS_COPYFILE_FICLONE_FORCE), EVL_ENOENT);
+        check_text("target", "content");
+        CHECK_EQ(FS(copyfile, "missing", "new", 0), EVL_ENOENT);
+        CHECK(!exists("new"));
+        CHECK_EQ(FS(copyfile, "target", "missing/new", 0), EVL_ENOENT);
+        check_text("target", "content");
+    }
+}
+
+TEST(fs_copyfile_of_directories) {
+    EACH_FORM {
+        put_text("target", "content");
+        CHECK_EQ(NOW(mkdir, "dir", 0755), 0);
+        CHECK_LT(FS(copyfile, "dir", "target", 0), 0);
+        check_text("target", "content");
+        CHECK_LT(FS(copyfile, "dir", "new", 0), 0);
+        CHECK(!exists("new"));
+        CHECK_LT(FS(copyfile, "target", "dir", 0), 0);
+        CHECK_EQ(NOW(rmdir, "dir"), 0);
+    }
+}
+
+TEST(fs_copyfile_of_much) {
+    enum { SIZE = 5 * 1000 * 1000 + 1 };
+    static const int flags[] = {0, EVL_FS_COPYFILE_FICLONE, EVL_FS_COPYFILE_EXCL};
+    char *bytes = (char *)malloc(SIZE);
+    CHECK(bytes != NULL);
+    pattern(bytes, SIZE, 11);
+    EACH_FORM {
+        put("source", bytes, SIZE);
+        for (size_t i = 0; i < COUNT(flags); i++) {
+            CHECK_EQ(FS(copyfile, "source", "copy", flags[i]), 0);
+            check_file("copy", bytes, SIZE);
+            CHECK_EQ(FS(unlink, "copy"), 0);
+        }
+    }
+    free(bytes);
+}
+
+/* Where the file system shares blocks, so be it; elsewhere nothing is left of the attempt. */
+TEST(fs_copyfile_that_must_share_blocks) {
+    EACH_FORM {
+        put_text("source", "content");
+        ssize_t result = FS(copyfile, "source", "copy", EVL_FS_COPYFILE_FICLONE_FORCE);
+        CHECK_LE(result, 0);
+        if (result == 0) {
+            check_text("copy", "content");
+        } else {
+            CHECK(result == EVL_ENOTSUP || result == EVL_ENOTTY || result == EVL_ENOSYS ||
+                  result == EVL_EXDEV || result == EVL_EINVAL);
+            CHECK(!exists("copy"));
+        }
+        check_text("source", "content");
+        CHECK_EQ(FS(copyfile, "source", "shared", EVL_FS_COPYFILE_FICLONE), 0);
+        check_text("shared", "content");
+        put_text("shared", "Content");
+        check_text("source", "content");
+    }
+}
+
+TEST(fs_copyfile_flags) {
+    EACH_FORM {
+        put_text("source", "content");
+        put_text("target", "target");
+        CHECK_EQ(REFUSED(copyfile, "source", "target", 8), EVL_EINVAL);
+        CHECK_EQ(REFUSED(copyfile, "source", "target", -1), EVL_EINVAL);
+        CHECK_EQ(REFUSED(copyfile, "source", "new", 0x40000000), EVL_EINVAL);
+        check_text("target", "target");
+        CHECK(!exists("new"));
+    }
+}
+
+TEST(fs_copyfile_onto_what_is_read_only) {
+    EACH_FORM {
+        put_text("source", "content");
+        put_text("target", "target");
+        CHECK_EQ(NOW(chmod, "target", 0444), 0);
+#if !defined(_WIN32)
+        CHECK_EQ(chmod("source", 0644), 0);
+        FS(stat, "."); /* threads that start now are root as well */
+        CHECK_EQ(chmod(".", 0777), 0);
+        if (geteuid() == 0)
+            CHECK_EQ(seteuid(65534), 0);
+#endif
+        CHECK_LT(FS(copyfile, "source", "target", 0), 0);
+#if !defined(_WIN32)
+        CHECK_EQ(fs.result, EVL_EACCES);
+        if (getuid() == 0)
+            CHECK_EQ(seteuid(0), 0);
+#endif
+        check_text("target", "target");
+    }
+}
+
+#if !defined(_WIN32)
+
+TEST(fs_copyfile_keeps_the_mode) {
+    static const mode_t modes[] = {0640, 0755, 0600, 0777, 0444, 0444};
+    EACH_FORM {
+        umask(077); /* which has no say here */
+        put_text("source", "content");
+        for (size_t i = 0; i < COUNT(modes); i++) {
+            CHECK_EQ(chmod("source", modes[i]), 0);
+            unlink("copy");
+            if (i % 2 == 0) /* a new one, and one with another mode */
+                put_text("copy", "old and longer");
+            CHECK_EQ(FS(copyfile, "source", "copy", 0), 0);
+            CHECK_EQ(status_of("copy").st_mode & 07777, modes[i]);
+            check_text("copy", "content");
+        }
+        umask(022);
+    }
+}
+
+/* A link to copy is followed, and so is one to copy to. */
+TEST(fs_copyfile_of_links) {
+    EACH_FORM {
+        put_text("source", "content");
+        CHECK_EQ(symlink("source", "link"), 0);
+        CHECK_EQ(FS(copyfile, "link", "copy", 0), 0);
+        CHECK_EQ(status_of("copy").st_mode & S_IFMT, S_IFREG);
+        check_text("copy", "content");
+        put_text("target", "target");
+        CHECK_EQ(symlink("target", "alias"), 0);
+        CHECK_EQ(FS(copyfile, "source", "alias", 0), 0);
+        CHECK_EQ(status_of("alias").st_mode & S_IFMT, S_IFLNK);
+        check_text("target", "content");
+        CHECK_EQ(FS(copyfile, "source", "alias", EVL_FS_COPYFILE_EXCL), EVL_EEXIST);
+    }
+}
+
+#endif
+
+#if defined(__linux__)
+
+/* Their size is told as 0, but they can be read. */
+TEST(fs_copyfile_of_a_file_of_the_kernel) {
+    EACH_FORM {
+        if (!exists("/proc/version"))
+            SKIP("there is no /proc");
+        CHECK_EQ(FS(copyfile, "/proc/version", "copy", 0), 0);
+        CHECK_GT(status_of("copy").st_size, 10);
+    }
+}
+
+#endif
+
+/* ---- Stat ------------------------------------------------------------------------------------- */
+
+TEST(fs_stat_of_a_file_and_a_directory) {
+    EACH_FORM {
+        put_text("file", "content");
+        CHECK_EQ(NOW(mkdir, "dir", 0755), 0);
+        CHECK_EQ(FS(stat, "file"), 0);
+        CHECK_PTR(fs.ptr, &fs.statbuf);
+        evl_stat_t first = fs.statbuf;
+        CHECK_EQ(first.st_size, 7);
+        CHECK_EQ(first.st_mode & S_IFMT, S_IFREG);
+        CHECK_EQ(first.st_nlink, 1);
+        CHECK_GT(first.st_blksize, 0);
+        CHECK_NE(first.st_ino, 0);
+        CHECK_EQ(first.st_gen, 0);
+
+        CHECK_EQ(FS(lstat, "file"), 0);
+        CHECK_PTR(fs.ptr, &fs.statbuf);
+        CHECK_MEM(&fs.statbuf, &first, sizeof(first));
+        evl_file file = open_now("file", EVL_FS_O_RDWR);
+        CHECK_EQ(FS(fstat, file), 0);
+        CHECK_PTR(fs.ptr, &fs.statbuf);
+        CHECK_MEM(&fs.statbuf, &first, sizeof(first));
+        evl_buf_t buf = buf_of("more", 4);
+        CHECK_EQ(FS(write, file, &buf, 1, 100000), 4);
+        CHECK_EQ(FS(fstat, file), 0);
+        CHECK_EQ(fs.statbuf.st_size, 100004);
+        close_now(file);
+
+        CHECK_EQ(FS(stat, "dir"), 0);
+        CHECK_EQ(fs.statbuf.st_mode & S_IFMT, S_IFDIR);
+        CHECK_NE(fs.statbuf.st_ino, first.st_ino);
+        CHECK_EQ(fs.statbuf.st_dev, first.st_dev);
+        CHECK_EQ(FS(stat, "dir/"), 0);
+        CHECK_EQ(FS(lstat, "."), 0);
+        CHECK_EQ(fs.statbuf.st_mode & S_IFMT, S_IFDIR);
+        CHECK_EQ(FS(link, "file", "twin"), 0);
+        CHECK_EQ(FS(stat, "twin"), 0);
+        CHECK_EQ(fs.statbuf.st_nlink, 2);
+        CHECK_EQ(fs.statbuf.st_ino, first.st_ino);
+    }
+}
+
+static double seconds_of(evl_timespec_t stamp) {
+    CHECK_GE(stamp.tv_nsec, 0);
+    CHECK_LT(stamp.tv_nsec, 1000000000);
+    return (double)stamp.tv_sec + (double)stamp.tv_nsec / 1e9;
+}
+
+/* The clocks that stamp files may be a tick behind. */
+static void check_now(evl_timespec_t stamp) {
+    double age = (double)time(NULL) - seconds_of(stamp);
+    CHECK(age > -2 && age < (test_slow() ? 60 : 10));
+}
+
+TEST(fs_stat_times) {
+    EACH_FORM {
+        put_text("file", "content");
+        CHECK_EQ(FS(stat, "file"), 0);
+        check_now(fs.statbuf.st_atim);
+        check_now(fs.statbuf.st_mtim);
+        check_now(fs.statbuf.st_ctim);
+        check_now(fs.statbuf.st_birthtim);
+        CHECK_EQ(FS(utime, "file", 1000000000.5, 1100000000.25), 0);
+        CHECK_EQ(FS(stat, "file"), 0);
+        CHECK_EQ(fs.statbuf.st_atim.tv_sec, 1000000000);
+        CHECK_EQ(fs.statbuf.st_atim.tv_nsec, 500000000);
+        CHECK_EQ(fs.statbuf.st_mtim.tv_sec, 1100000000);
+        CHECK_EQ(fs.statbuf.st_mtim.tv_nsec, 250000000);
+        check_now(fs.statbuf.st_ctim);
+        check_now(fs.statbuf.st_birthtim); /* or the change's, which is as new */
+    }
+}
+
+#if !defined(_WIN32)
+
+static void check_status(const struct stat *expected) {
+    CHECK_EQ(fs.statbuf.st_dev, expected->st_dev);
+    CHECK_EQ(fs.statbuf.st_mode, expected->st_mode);
+    CHECK_EQ(fs.statbuf.st_nlink, expected->st_nlink);
+    CHECK_EQ(fs.statbuf.st_uid, expected->st_uid);
+    CHECK_EQ(fs.statbuf.st_gid, expected->st_gid);
+    CHECK_EQ(fs.statbuf.st_rdev, expected->st_rdev);
+    CHECK_EQ(fs.statbuf.st_ino, expected->st_ino);
+    CHECK_EQ(fs.statbuf.st_size, expected->st_size);
+    CHECK_EQ(fs.statbuf.st_blksize, expected->st_blksize);
+    CHECK_EQ(fs.statbuf.st_blocks, expected->st_blocks);
+    CHECK_EQ(fs.statbuf.st_atim.tv_sec, expected->st_atime);
+    CHECK_EQ(fs.statbuf.st_mtim.tv_sec, expected->st_mtime);
+    CHECK_EQ(fs.statbuf.st_ctim.tv_sec, expected->st_ctime);
+#if defined(__linux__)
+    CHECK_EQ(fs.statbuf.st_atim.tv_nsec, expected->st_atim.tv_nsec);
+    CHECK_EQ(fs.statbuf.st_mtim.tv_nsec, expected->st_mtim.tv_nsec);
+    CHECK_EQ(fs.statbuf.st_ctim.tv_nsec, expected->st_ctim.tv_nsec);
+    CHECK_EQ(fs.statbuf.st_flags, 0);
+    CHECK_EQ(fs.statbuf.st_gen, 0);
+#endif
+}
+
+/* As the system's own calls have it, field by field. */
+TEST(fs_stat_as_the_system_does) {
+    static const char *const paths[] = {"file",      "dir", "link",    "pipe",
+                                        "/dev/null", "/",   "dangling"};
+    struct stat expected;
+    EACH_FORM {
+        put_text("file", "content");
+        CHECK_EQ(chmod("file", 06751), 0);
+        CHECK_EQ(mkdir("dir", 01777), 0);
+        CHECK_EQ(mkfifo("pipe", 0600), 0);
+        CHECK_EQ(symlink("file", "link"), 0);
+        CHECK_EQ(symlink("nowhere at all", "dangling"), 0);
+        for (size_t i = 0; i < COUNT(paths); i++) {
+            if (stat(paths[i], &expected) == 0) {
+                CHECK_EQ(FS(stat, paths[i]), 0);
+                check_status(&expected);
+            } else {
+                CHECK_EQ(FS(stat, paths[i]), EVL_ENOENT);
+                CHECK_PTR(fs.ptr, NULL);
+            }
+            CHECK_EQ(lstat(paths[i], &expected), 0);
+            CHECK_EQ(FS(lstat, paths[i]), 0);
+            check_status(&expected);
+        }
+        CHECK_EQ(fs.statbuf.st_size, strlen("nowhere at all"));
+        CHECK_EQ(fs.statbuf.st_mode & S_IFMT, S_IFLNK);
+        evl_file ends[2];
+        os_pipe(ends);
+        CHECK_EQ(fstat(ends[0], &expected), 0);
+        CHECK_EQ(FS(fstat, ends[0]), 0);
+        check_status(&expected);
+        close_now(ends[0]);
+        close_now(ends[1]);
+        CHECK_EQ(fstat(0, &expected), 0);
+        CHECK_EQ(FS(fstat, 0), 0);
+        check_status(&expected);
+    }
+}
+
+/* What is left of fields that the file system does not fill tells nothing of an earlier request. */
+TEST(fs_stat_of_blocks) {
+    char bytes[20000];
+    EACH_FORM {
+        memset(bytes, 'x', sizeof(bytes));
+        put("file", bytes, sizeof(bytes));
+        evl_file file = open_now("file", EVL_FS_O_RDWR);
+        CHECK_EQ(FS(fsync, file), 0);
+        CHECK_EQ(FS(fstat, file), 0);
+        CHECK_GE(fs.statbuf.st_blocks * 512, sizeof(bytes));
+        CHECK_EQ(FS(ftruncate, file, 100000000), 0); /* with a hole, which takes none */
+        CHECK_EQ(FS(fstat, file), 0);
+        CHECK_LT(fs.statbuf.st_blocks * 512, 50000000);
+        close_now(file);
+    }
+}
+
+#endif
+
+TEST(fs_access) {
+    EACH_FORM {
+        put_text("file", "content");
+        CHECK_EQ(FS(access, "file", 0), 0);
+        CHECK_EQ(FS(access, "file", 4), 0);
+        CHECK_EQ(FS(access, "file", 2), 0);
+        CHECK_EQ(FS(access, "file", 6), 0);
+        CHECK_EQ(FS(access, ".", 7), 0);
+        CHECK_EQ(FS(access, "missing", 0), EVL_ENOENT);
+        CHECK_EQ(FS(access, "missing", 6), EVL_ENOENT);
+        CHECK_EQ(FS(chmod, "file", 0444), 0);
+        CHECK_EQ(FS(access, "file", 4), 0);
+#if defined(_WIN32)
+        CHECK_EQ(FS(access, "file", 2), EVL_EPERM);
+#else
+        CHECK_EQ(chmod("file", 0666), 0);
+        CHECK_EQ(FS(access, "file", 1), EVL_EACCES); /* not even root may */
+        CHECK_EQ(chmod("file", 0111), 0);
+        FS(stat, "."); /* threads that start now are root as well */
+        if (getuid() == 0)
+            CHECK_EQ(setreuid(65534, 0), 0); /* the real user counts */
+        CHECK_EQ(FS(access, "file", 1), 0);
+        CHECK_EQ(FS(access, "file", 4), EVL_EACCES);
+        CHECK_EQ(FS(access, "file", 2), EVL_EACCES);
+        CHECK_EQ(FS(access, "file", 5), EVL_EACCES);
+        CHECK_EQ(FS(access, "file", 0), 0);
+        if (geteuid() == 0)
+            CHECK_EQ(setreuid(0, 0), 0);
+        CHECK_EQ(FS(access, "file", 64), EVL_EINVAL);
+#endif
+    }
+}
+
+/* ---- Mode and owner --------------------------------------------------------------------------- */
+
+#define OWNER_WRITES 0200
+
+TEST(fs_chmod_and_fchmod) {
+    EACH_FORM {
+        put_text("file", "content");
+        CHECK_EQ(FS(chmod, "file", 0444), 0);
+        CHECK_EQ(status_of("file").st_mode & OWNER_WRITES, 0);
+        CHECK_EQ(FS(chmod, "file", 0644), 0);
+        CHECK_EQ(status_of("file").st_mode & OWNER_WRITES, OWNER_WRITES);
+        evl_file file = open_now("file", EVL_FS_O_RDWR);
+        CHECK_EQ(FS(fchmod, file, 0400), 0);
+        CHECK_EQ(status_of("file").st_mode & OWNER_WRITES, 0);
+        CHECK_EQ(FS(fchmod, file, 0600), 0);
+        CHECK_EQ(status_of("file").st_mode & OWNER_WRITES, OWNER_WRITES);
+#if !defined(_WIN32)
+        static const int modes[] = {0, 0777, 0421, 07777, 01644, 0600};
+        for (size_t i = 0; i < COUNT(modes); i++) {
+            CHECK_EQ(FS(chmod, "file", modes[i]), 0);
+            CHECK_EQ(status_of("file").st_mode, (unsigned)(S_IFREG | modes[i]));
+            CHECK_EQ(FS(fchmod, file, modes[COUNT(modes) - 1 - i]), 0);
+            CHECK_EQ(status_of("file").st_mode, (unsigned)(S_IFREG | modes[COUNT(modes) - 1 - i]));
+        }
+        CHECK_EQ(symlink("file", "link"), 0);
+        CHECK_EQ(FS(chmod, "link", 0640), 0); /* follows it */
+        CHECK_EQ(status_of("file").st_mode & 07777, 0640);
+#endif
+        close_now(file);
+        check_text("file", "content");
+    }
+}
+
+TEST(fs_chown_to_nobody) {
+    EACH_FORM {
+        put_text("file", "content");
+        evl_stat_t before = status_of("file");
+        evl_file file = open_now("file", EVL_FS_O_RDWR);
+        const evl_uid_t no_user = (evl_uid_t)-1;
+        const evl_gid_t no_group = (evl_gid_t)-1;
+        CHECK_EQ(FS(chown, "file", no_user, no_group), 0);
+        CHECK_EQ(FS(fchown, file, no_user, no_group), 0);
+        CHECK_EQ(FS(lchown, "file", no_user, no_group), 0);
+        CHECK_EQ(fs.fs_type, EVL_FS_LCHOWN);
+        CHECK_EQ(status_of("file").st_uid, before.st_uid);
+        CHECK_EQ(status_of("file").st_gid, before.st_gid);
+        close_now(file);
+    }
+}
+
+#if !defined(_WIN32)
+
+static void check_owner(const char *path, unsigned uid, unsigned gid) {
+    CHECK_EQ(status_of(path).st_uid, uid);
+    CHECK_EQ(status_of(path).st_gid, gid);
+}
+
+TEST(fs_chown_of_files_and_links) {
+    EACH_FORM {
+        put_text("file", "content");
+        CHECK_EQ(symlink("file", "link"), 0);
+        if (geteuid() != 0) {
+            evl_file file = open_now("file", EVL_FS_O_RDWR);
+            CHECK_EQ(FS(chown, "/", 0, (evl_gid_t)-1), EVL_EPERM);
+            CHECK_EQ(FS(fchown, file, 0, 0), EVL_EPERM);
+            CHECK_EQ(FS(lchown, "link", 0, 0), EVL_EPERM);
+            close_now(file);
+        } else {
+            evl_file file = open_now("file", EVL_FS_O_RDWR);
+            CHECK_EQ(FS(chown, "file", 101, 202), 0);
+            check_owner("file", 101, 202);
+            CHECK_EQ(FS(chown, "file", 103, (evl_gid_t)-1), 0);
+            check_owner("file", 103, 202);
+            CHECK_EQ(FS(chown, "file", (evl_uid_t)-1, 204), 0);
+            check_owner("file", 103, 204);
+            CHECK_EQ(FS(fchown, file, 105, 206), 0);
+            check_owner("file", 105, 206);
+            CHECK_EQ(FS(chown, "link", 107, 208), 0);
+            check_owner("file", 107, 208);
+            check_owner("link", 0, (unsigned)status_of("link").st_gid);
+            CHECK_EQ(FS(lchown, "link", 109, 210), 0);
+            check_owner("file", 107, 208);
+            check_owner("link", 109, 210);
+            close_now(file);
+        }
+    }
+}
+
+#endif
+
+/* ---- Times ------------------------------------------------------------------------------------ */
+
+static void check_stamp(evl_timespec_t stamp, long long sec, long nsec) {
+    CHECK_EQ(stamp.tv_sec, sec);
+    CHECK_EQ(stamp.tv_nsec, nsec);
+}
+
+TEST(fs_utime_and_futime) {
+    /* these seconds are told by a double to the last digit */
+    static const struct {
+        double seconds;
+        long sec, nsec;
+    } times[] = {{0, 0, 0},
+                 {1, 1, 0},
+                 {1234567890.015625, 1234567890, 15625000},
+                 {1234567890.5, 1234567890, 500000000},
+                 {2000000000.984375, 2000000000, 984375000},
+                 {-1, -1, 0},
+                 {-1.5, -2, 500000000},
+                 {-0.25, -1, 750000000},
+                 {-1000000.015625, -1000001, 984375000},
+                 {0.5, 0, 500000000}};
+    EACH_FORM {
+        put_text("file", "content");
+        evl_file file = open_now("file", EVL_FS_O_RDWR);
+        for (size_t i = 0; i < COUNT(times); i++) {
+            size_t k = COUNT(times) - 1 - i;
+            CHECK_EQ(FS(utime, "file", times[i].seconds, times[k].seconds), 0);
+            CHECK_EQ(fs.fs_type, EVL_FS_UTIME);
+            CHECK_EQ(NOW(stat, "file"), 0);
+            check_stamp(now.statbuf.st_atim, times[i].sec, times[i].nsec);
+            check_stamp(now.statbuf.st_mtim, times[k].sec, times[k].nsec);
+            CHECK_EQ(FS(futime, file, times[k].seconds, times[i].seconds), 0);
+            CHECK_EQ(fs.fs_type, EVL_FS_FUTIME);
+            CHECK_EQ(NOW(stat, "file"), 0);
+            check_stamp(now.statbuf.st_atim, times[k].sec, times[k].nsec);
+            check_stamp(now.statbuf.st_mtim, times[i].sec, times[i].nsec);
+        }
+        close_now(file);
+        CHECK_EQ(NOW(mkdir, "dir", 0755), 0);
+        CHECK_EQ(FS(utime, "dir", 1000.5, 2000.25), 0);
+        CHECK_EQ(NOW(stat, "dir"), 0);
+        check_stamp(now.statbuf.st_atim, 1000, 500000000);
+        check_stamp(now.statbuf.st_mtim, 2000, 250000000);
+    }
+}
+
+/* A microsecond is more than what a double leaves out. */
+TEST(fs_utime_to_the_microsecond) {
+    EACH_FORM {
+        put_text("file", "content");
+        for (int i = 0; i < 50; i++) {
+            long usec = (i * 20011 + 7) % 1000000;
+            double seconds = 1700000000 + i + (double)usec / 1e6;
+            CHECK_EQ(FS(utime, "file", seconds, seconds), 0);
+            CHECK_EQ(NOW(stat, "file"), 0);
+            double found = seconds_of(now.statbuf.st_mtim);
+            CHECK(found - seconds < 1.5e-6 && seconds - found < 1.5e-6);
+            CHECK_EQ(now.statbuf.st_mtim.tv_sec, 1700000000 + i);
+            CHECK_MEM(&now.statbuf.st_atim, &now.statbuf.st_mtim, sizeof(evl_timespec_t));
+        }
+    }
+}
+
+/* Now, and as it was. */
+static void check_special_times(int (*start)(double atime, double mtime)) {
+    fs_begin();
+    CHECK_EQ(fs_end(start(1000.5, 2000.5)), 0);
+    fs_begin();
+    CHECK_EQ(fs_end(start(EVL_FS_UTIME_OMIT, 3000.5)), 0);
+    CHECK_EQ(NOW(lstat, "file"), 0);
+    check_stamp(now.statbuf.st_atim, 1000, 500000000);
+    check_stamp(now.statbuf.st_mtim, 3000, 500000000);
+    fs_begin();
+    CHECK_EQ(fs_end(start(4000.25, EVL_FS_UTIME_OMIT)), 0);
+    CHECK_EQ(NOW(lstat, "file"), 0);
+    check_stamp(now.statbuf.st_atim, 4000, 250000000);
+    check_stamp(now.statbuf.st_mtim, 3000, 500000000);
+    fs_begin();
+    CHECK_EQ(fs_end(start(EVL_FS_UTIME_OMIT, EVL_FS_UTIME_OMIT)), 0);
+    CHECK_EQ(NOW(lstat, "file"), 0);
+    check_stamp(now.statbuf.st_atim, 4000, 250000000);
+    check_stamp(now.statbuf.st_mtim, 3000, 500000000);
+    fs_begin();
+    CHECK_EQ(fs_end(start(EVL_FS_UTIME_NOW, EVL_FS_UTIME_OMIT)), 0);
+    CHECK_EQ(NOW(lstat, "file"), 0);
+    check_now(now.statbuf.st_atim);
+    check_stamp(now.statbuf.st_mtim, 3000, 500000000);
+    fs_begin();
+    CHECK_EQ(fs_end(start(5000, EVL_FS_UTIME_NOW)), 0);
+    CHECK_EQ(NOW(lstat, "file"), 0);
+    check_stamp(now.statbuf.st_atim, 5000, 0);
+    check_now(now.statbuf.st_mtim);
+    fs_begin();
+    CHECK_EQ(fs_end(start(EVL_FS_UTIME_NOW, EVL_FS_UTIME_NOW)), 0);
+    CHECK_EQ(NOW(lstat, "file"), 0);
+    check_now(now.statbuf.st_atim);
+    check_now(now.statbuf.st_mtim);
+}
+
+static int start_special_utime(double atime, double mtime) {
+    return evl_fs_utime(form_loop(), &fs, "file", atime, mtime, how);
+}
+
+static int start_special_lutime(double atime, double mtime) {
+    return evl_fs_lutime(form_loop(), &fs, "file", atime, mtime, how);
+}
+
+static int start_special_futime(double atime, double mtime) {
+    return evl_fs_futime(form_loop(), &fs, source, atime, mtime, how);
+}
+
+TEST(fs_utime_now_and_omit) {
+    EACH_FORM {
+        put_text("file", "content");
+        source = open_now("file", EVL_FS_O_RDWR);
+        check_special_times(start_special_utime);
+        check_special_times(start_special_futime);
+        check_special_times(start_special_lutime);
+        close_now(source);
+    }
+}
+
+/* No moment that a file could have: an error, and not some other moment. */
+TEST(fs_utime_out_of_range) {
+    static const double times[] = {1e300, -1e300, 1e19, -1e19};
+    EACH_FORM {
+        put_text("file", "content");
+        CHECK_EQ(FS(utime, "file", 1000, 2000), 0);
+        for (size_t i = 0; i < COUNT(times); i++) {
+            CHECK_LT(FS(utime, "file", times[i], 5), 0);
+            CHECK_LT(FS(utime, "file", 5, times[i]), 0);
+            CHECK_EQ(NOW(stat, "file"), 0);
+            check_stamp(now.statbuf.st_atim, 1000, 0);
+            check_stamp(now.statbuf.st_mtim, 2000, 0);
+        }
+    }
+}
+
+#if !defined(_WIN32)
+
+TEST(fs_utime_of_links) {
+    EACH_FORM {
+        put_text("target", "content");
+        CHECK_EQ(symlink("target", "link"), 0);
+        CHECK_EQ(FS(utime, "link", 1000.5, 2000.5), 0);
+        CHECK_EQ(NOW(lstat, "target"), 0);
+        check_stamp(now.statbuf.st_atim, 1000, 500000000);
+        check_stamp(now.statbuf.st_mtim, 2000, 500000000);
+        CHECK_EQ(NOW(lstat, "link"), 0);
+        check_now(now.statbuf.st_mtim);
+        CHECK_EQ(FS(lutime, "link", 3000.5, 4000.5), 0);
+        CHECK_EQ(fs.fs_type, EVL_FS_LUTIME);
+        CHECK_EQ(NOW(lstat, "link"), 0);
+        check_stamp(now.statbuf.st_mtim, 4000, 500000000);
+        CHECK_EQ(NOW(lstat, "target"), 0);
+        check_stamp(now.statbuf.st_atim, 1000, 500000000);
+        check_stamp(now.statbuf.st_mtim, 2000, 500000000);
+        CHECK_EQ(symlink("nowhere", "dangling"), 0);
+        CHECK_EQ(FS(utime, "dangling", 1, 2), EVL_ENOENT);
+        CHECK_EQ(FS(lutime, "dangling", 1, 2), 0);
+    }
+}
+
+/* Beyond what 32 bits count to; a file system that keeps no more has its last second. */
+TEST(fs_utime_after_2038) {
+    EACH_FORM {
+        if (sizeof(long) == 4)
+            SKIP("seconds have 32 bits here");
+        put_text("file", "content");
+        CHECK_EQ(FS(utime, "file", 4294967301.5, 4294967302.5), 0);
+        CHECK_EQ(FS(stat, "file"), 0);
+        CHECK(fs.statbuf.st_atim.tv_sec == (long)INT64_C(4294967301) ||
+              fs.statbuf.st_atim.tv_sec == 0x7fffffff);
+        CHECK(fs.statbuf.st_mtim.tv_sec == (long)INT64_C(4294967302) ||
+              fs.statbuf.st_mtim.tv_sec == 0x7fffffff);
+    }
+}
+
+#endif
+
+/* ---- Names ------------------------------------------------------------------------------------ */
+
+TEST(fs_unlink) {
+    EACH_FORM {
+        put_text("file", "content");
+        CHECK_EQ(NOW(mkdir, "dir", 0755), 0);
+        CHECK_EQ(FS(unlink, "file"), 0);
+        CHECK(!exists("file"));
+        CHECK_EQ(FS(unlink, "file"), EVL_ENOENT);
+        ssize_t result = FS(unlink, "dir");
+        CHECK(result == EVL_EISDIR || result == EVL_EPERM); /* Linux, and the rest */
+        CHECK(exists("dir"));
+#if !defined(_WIN32)
+        put_text("file", "content");
+        CHECK_EQ(symlink("file", "link"), 0);
+        CHECK_EQ(FS(unlink, "link"), 0);
+        CHECK(!exists("link"));
+        check_text("file", "content");
+#endif
+    }
+}
+
+TEST(fs_rename) {
+    EACH_FORM {
+        put_text("one", "first");
+        CHECK_EQ(FS(rename, "one", "two"), 0);
+        CHECK_PTR(fs.ptr, NULL);
+        CHECK_STR(fs.path, "one");
+        CHECK(!exists("one"));
+        check_text("two", "first");
+        put_text("three", "third");
+        CHECK_EQ(FS(rename, "three", "two"), 0); /* over what is there */
+        CHECK(!exists("three"));
+        check_text("two", "third");
+        CHECK_EQ(FS(rename, "two", "two"), 0);
+        check_text("two", "third");
+        CHECK_EQ(NOW(mkdir, "dir", 0755), 0);
+        CHECK_EQ(FS(rename, "dir", "other"), 0);
+        CHECK(!exists("dir"));
+        CHECK_EQ(FS(rename, "two", "other/two"), 0);
+        check_text("other/two", "third");
+        CHECK_EQ(FS(rename, "missing", "other/two"), EVL_ENOENT);
+        check_text("other/two", "third");
+#if !defined(_WIN32)
+        put_text("file", "content");
+        CHECK_EQ(FS(rename, "file", "other"), EVL_EISDIR);
+        CHECK_EQ(FS(rename, "other", "file"), EVL_ENOTDIR);
+        CHECK_EQ(FS(rename, "other", "other/inside"), EVL_EINVAL);
+        CHECK_EQ(NOW(mkdir, "empty", 0755), 0);
+        CHECK(FS(rename, "empty", "other") == EVL_ENOTEMPTY || fs.result == EVL_EEXIST);
+        CHECK_EQ(FS(rename, "other", "empty"), 0);
+        check_text("empty/two", "third");
+#endif
+    }
+}
+
+TEST(fs_link) {
+    EACH_FORM {
+        put_text("file", "content");
+        CHECK_EQ(FS(link, "file", "twin"), 0);
+        CHECK_PTR(fs.ptr, NULL);
+        CHECK_STR(fs.path, "file");
+        check_text("twin", "content");
+        put_text("twin", "changed");
+        check_text("file", "changed"); /* the same file */
+        CHECK_EQ(status_of("file").st_nlink, 2);
+        CHECK_EQ(FS(link, "file", "twin"), EVL_EEXIST);
+        CHECK_EQ(FS(link, "missing", "new"), EVL_ENOENT);
+        CHECK(!exists("new"));
+        CHECK_EQ(FS(unlink, "file"), 0);
+        check_text("twin", "changed");
+        CHECK_EQ(status_of("twin").st_nlink, 1);
+        CHECK_EQ(NOW(mkdir, "dir", 0755), 0);
+        CHECK_LT(FS(link, "dir", "new"), 0);
+        CHECK(!exists("new"));
+    }
+}
+
+/* Windows may ask for a privilege to make a link; but not for a junction. */
+TEST(fs_symlink_and_readlink) {
+    EACH_FORM {
+        put_text("file", "content");
+        ssize_t result = FS(symlink, "file", "link", 0);
+#if defined(_WIN32)
+        if (result == EVL_EPERM || result == EVL_ENOSYS || result == EVL_ENOTSUP)
+            SKIP("links need a privilege here");
+#endif
+        CHECK_EQ(result, 0);
+        CHECK_STR(fs.path, "file");
+        CHECK_PTR(fs.ptr, NULL);
+        CHECK_EQ(FS(readlink, "link"), 0);
+        CHECK_STR((const char *)fs.ptr, "file");
+        CHECK_STR(fs.path, "link");
+        check_text("link", "content");
+        CHECK_EQ(FS(lstat, "link"), 0);
+        CHECK_EQ(fs.statbuf.st_size, 4);
+        CHECK_EQ(FS(stat, "link"), 0);
+        CHECK_EQ(fs.statbuf.st_size, 7);
+        CHECK_EQ(FS(symlink, "other", "link", 0), EVL_EEXIST);
+        CHECK_EQ(FS(readlink, "link"), 0);
+        CHECK_STR((const char *)fs.ptr, "file");
+        CHECK_EQ(FS(symlink, "nowhere", "dangling", 0), 0);
+        CHECK_EQ(FS(readlink, "dangling"), 0);
+        CHECK_STR((const char *)fs.ptr, "nowhere");
+        CHECK_EQ(FS(stat, "dangling"), EVL_ENOENT);
+        CHECK_EQ(FS(readlink, "missing"), EVL_ENOENT);
+        CHECK_PTR(fs.ptr, NULL);
+#if !defined(_WIN32)
+        CHECK_EQ(FS(readlink, "file"), EVL_EINVAL);
+        CHECK_EQ(FS(readlink, "."), EVL_EINVAL);
+        CHECK_EQ(FS(symlink, "", "new", 0), EVL_ENOENT);
+        CHECK_EQ(FS(symlink, "file", "plain", EVL_FS_SYMLINK_DIR), 0);
+        CHECK_EQ(FS(symlink, "file", "plainer", EVL_FS_SYMLINK_JUNCTION), 0);
+        check_text("plainer", "content");
+#else
+        CHECK_LT(FS(readlink, "file"), 0);
+#endif
+    }
+}
+
+#if defined(_WIN32)
+
+TEST(fs_symlink_as_a_junction) {
+    EACH_FORM {
+        static char target[4096];
+        CHECK_EQ(FS(mkdir, "dir", 0755), 0);
+        put_text("dir/file", "content");
+        CHECK_EQ(FS(realpath, "dir"), 0);
+        CHECK_LT(strlen((const char *)fs.ptr), sizeof(target));
+        memcpy(target, fs.ptr, strlen((const char *)fs.ptr) + 1);
+        ssize_t result = FS(symlink, target, "junction", EVL_FS_SYMLINK_JUNCTION);
+        if (result == EVL_ENOSYS || result == EVL_ENOTSUP || result == EVL_EINVAL)
+            SKIP("the system has no junctions");
+        CHECK_EQ(result, 0);
+        check_text("junction/file", "content");
+        CHECK_EQ(FS(readlink, "junction"), 0);
+        CHECK_EQ(FS(unlink, "junction"), 0);
+        check_text("dir/file", "content");
+    }
+}
+
+#else
+
+/* Longer than any first guess at the room for it. */
+TEST(fs_readlink_of_long_links) {
+    static const size_t lengths[] = {1, 63, 64, 255, 256, 257, 1023, 1024, 2000, 4094, 4095};
+    static char target[4096];
+    EACH_FORM {
+        for (size_t i = 0; i < COUNT(lengths); i++) {
+            for (size_t n = 0; n < lengths[i]; n++)
+                target[n] = n % 100 == 99 ? '/' : 't';
+            target[lengths[i]] = '\0';
+            if (symlink(target, "link") != 0)
+                continue; /* not every file system takes the longest */
+            CHECK_EQ(FS(readlink, "link"), 0);
+            CHECK_STR((const char *)fs.ptr, target);
+            CHECK_EQ(unlink("link"), 0);
+        }
+    }
+}
+
+/* Told by the kernel with a size of 0. */
+#if defined(__linux__)
+TEST(fs_readlink_of_a_link_without_a_size) {
+    EACH_FORM {
+        char expected[4096];
+        if (!exists("/proc/self/cwd"))
+            SKIP("there is no /proc");
+        CHECK(getcwd(expected, sizeof(expected)) != NULL);
+        CHECK_EQ(FS(readlink, "/proc/self/cwd"), 0);
+        CHECK_STR((const char *)fs.ptr, expected);
+    }
+}
+#endif
+
+static void check_realpath(const char *path, const char *expected) {
+    char base[4096], whole[8192];
+    CHECK(realpath(".", base) != NULL); /* the C library's own */
+    snprintf(whole, sizeof(whole), "%s%s%s", base, expected[0] != '\0' ? "/" : "", expected);
+    CHECK_EQ(FS(realpath, path), 0);
+    CHECK_STR((const char *)fs.ptr, whole);
+    CHECK_STR(fs.path, path);
+}
+
+TEST(fs_realpath_of_links) {
+    EACH_FORM {
+        CHECK_EQ(mkdir("dir", 0755), 0);
+        CHECK_EQ(mkdir("dir/inner", 0755), 0);
+        put_text("dir/inner/file", "content");
+        CHECK_EQ(symlink("dir/inner", "link"), 0);
+        CHECK_EQ(symlink("../../link/file", "dir/inner/round"), 0);
+        CHECK_EQ(symlink("nowhere", "dangling"), 0);
+        check_realpath(".", "");
+        check_realpath("./", "");
+        check_realpath("dir/..", "");
+        check_realpath("link", "dir/inner");
+        check_realpath("link/../..//dir/./inner", "dir/inner");
+        check_realpath("dir/inner/round", "dir/inner/file");
+        check_realpath("link/round", "dir/inner/file");
+        CHECK_EQ(FS(realpath, "dangling"), EVL_ENOENT);
+        CHECK_PTR(fs.ptr, NULL);
+        CHECK_EQ(FS(realpath, "link/file/x"), EVL_ENOTDIR);
+        CHECK_EQ(FS(realpath, ""), EVL_ENOENT);
+        CHECK_EQ(FS(realpath, "/"), 0);
+        CHECK_STR((const char *)fs.ptr, "/");
+    }
+}
+
+/* The result may be longer than what was asked for. */
+TEST(fs_realpath_that_is_deep) {
+    static char name[201];
+    EACH_FORM {
+        char expected[4096] = "";
+        memset(name, 'd', 200);
+        for (int i = 0; i < 10; i++) {
+            CHECK_EQ(mkdir(name, 0755), 0);
+            os_chdir(name);
+            strcat(expected, name);
+            if (i < 9)
+                strcat(expected, "/");
+        }
+        for (int i = 0; i < 10; i++)
+            os_chdir("..");
+        check_realpath(expected, expected);
+        CHECK_EQ(symlink(expected, "link"), 0);
+        check_realpath("link", expected);
+    }
+}
+
+#endif
+
+TEST(fs_realpath) {
+    EACH_FORM {
+        static char base[4096];
+        put_text("file", "content");
+        CHECK_EQ(FS(mkdir, "dir", 0755), 0);
+        CHECK_EQ(FS(realpath, "."), 0);
+        CHECK_LT(strlen((const char *)fs.ptr), sizeof(base));
+        memcpy(base, fs.ptr, strlen((const char *)fs.ptr) + 1);
+        size_t length = strlen(base);
+        CHECK_GT(length, strlen(scratch));
+        CHECK_EQ(FS(realpath, "dir/../file"), 0);
+        CHECK_MEM(fs.ptr, base, length);
+        CHECK_STR((const char *)fs.ptr + length + 1, "file");
+        CHECK_EQ(FS(realpath, base), 0);
+        CHECK_STR((const char *)fs.ptr, base);
+        CHECK_EQ(FS(realpath, "missing"), EVL_ENOENT);
+        CHECK_PTR(fs.ptr, NULL);
+        CHECK_EQ(FS(realpath, "missing/../file"), EVL_ENOENT);
+    }
+}
+
+static const char *const odd_names[] = {
+    "a",
+    "with a space",
+    " leading and trailing.x",
+    "-rf",
+    "%s%n%d",
+    "caf\xc3\xa9",
+    "\xe6\x97\xa5\xe6\x9c\xac\xe8\xaa\x9e",
+    "\xf0\x9f\x98\x80",
+    "#hash;semicolon&and'quote",
+#if !defined(_WIN32)
+    "back\\slash",
+    "new\nline",
+    "star*and?mark",
+    "invalid\xff\xfe utf-8",
+#endif
+};
+
+TEST(fs_odd_names) {
+    EACH_FORM {
+        for (size_t i = 0; i < COUNT(odd_names); i++) {
+            const char *name = odd_names[i];
+            evl_dirent_t entry;
+            CHECK_EQ(FS(mkdir, "dir", 0755), 0);
+            os_chdir("dir");
+            evl_file file =
+                (evl_file)FS(open, name, EVL_FS_O_RDWR | EVL_FS_O_CREAT | EVL_FS_O_EXCL, 0644);
+            CHECK_GE(file, 0);
+            CHECK_STR(fs.path, name);
+            evl_buf_t buf = buf_of("content", 7);
+            CHECK_EQ(FS(write, file, &buf, 1, 0), 7);
+            CHECK_EQ(FS(close, file), 0);
+            CHECK_EQ(FS(stat, name), 0);
+            CHECK_EQ(fs.statbuf.st_size, 7);
+            CHECK_EQ(FS(scandir, ".", 0), 1);
+            CHECK_EQ(evl_fs_scandir_next(&fs, &entry), 0);
+            CHECK_STR(entry.name, name);
+            CHECK_EQ(FS(realpath, name), 0);
+            CHECK_STR((const char *)fs.ptr + strlen((const char *)fs.ptr) - strlen(name), name);
+            CHECK_EQ(FS(rename, name, "plain"), 0);
+            check_text("plain", "content");
+            CHECK_EQ(FS(copyfile, "plain", name, 0), 0);
+            CHECK_EQ(FS(unlink, name), 0);
+            os_chdir("..");
+            remove_tree("dir");
+        }
+    }
+}
+
+/* Names, and paths, of every length about where it matters. */
+TEST(fs_lengths_of_names) {
+    static const size_t lengths[] = {1, 2, 31, 32, 62, 63, 64, 65, 127, 128, 254, 255};
+    static char name[256];
+    EACH_FORM {
+        for (size_t i = 0; i < COUNT(lengths); i++) {
+            memset(name, 'n', sizeof(name));
+            name[lengths[i]] = '\0';
+            evl_file file =
+                (evl_file)FS(open, name, EVL_FS_O_RDWR | EVL_FS_O_CREAT | EVL_FS_O_EXCL, 0644);
+            CHECK_GE(file, 0);
+            CHECK_STR(fs.path, name);
+            CHECK_EQ(FS(close, file), 0);
+            CHECK_EQ(FS(rename, name, "plain"), 0);
+            CHECK_EQ(FS(rename, "plain", name), 0);
+            CHECK(exists(name));
+            CHECK(!exists("plain"));
+            CHECK_EQ(FS(unlink, name), 0);
+            CHECK(!exists(name));
+        }
+        memset(name, 'n', sizeof(name));
+        CHECK_EQ(name[255], 'n');
+    }
+}
+
+TEST(fs_lengths_of_paths) {
+    static const size_t lengths[] = {257, 258,  259,  260,  261,  511,
+                                     512, 1023, 1024, 2048, 4094, 4095};
+    static char path[4096], new_path[4096];
+    EACH_FORM {
+        for (size_t i = 0; i < COUNT(lengths); i++) {
+#if !defined(__linux__) && !defined(_WIN32)
+            if (lengths[i] >= 1024)
+                break;
+#endif
+            put_text("f", "content");
+            size_t length = lengths[i];
+            for (size_t n = 0; n < length; n++)
+                new_path[n] = path[n] = n % 2 == 0 ? '.' : '/';
+            if (length % 2 == 0)
+                new_path[length - 2] = path[length - 2] = '/';
+            path[length - 1] = 'f';
+            new_path[length - 1] = 'g';
+            path[length] = new_path[length] = '\0';
+            CHECK_EQ(FS(stat, path), 0);
+            CHECK_EQ(fs.statbuf.st_size, 7);
+            CHECK_STR(fs.path, path);
+            CHECK_EQ(FS(rename, path, new_path), 0);
+            check_text("g", "content");
+            CHECK_EQ(FS(copyfile, new_path, path, 0), 0);
+            check_text("f", "content");
+            CHECK_EQ(FS(unlink, new_path), 0);
+            CHECK(!exists("g"));
+        }
+    }
+}
+
+/* ---- Directories ------------------------------------------------------------------------------ */
+
+TEST(fs_mkdir_and_rmdir) {
+    EACH_FORM {
+        CHECK_EQ(FS(mkdir, "dir", 0755), 0);
+        CHECK_PTR(fs.ptr, NULL);
+        CHECK_EQ(status_of("dir").st_mode & S_IFMT, S_IFDIR);
+        CHECK_EQ(FS(mkdir, "dir", 0755), EVL_EEXIST);
+        put_text("file", "content");
+        CHECK_EQ(FS(mkdir, "file", 0755), EVL_EEXIST);
+        check_text("file", "content");
+        CHECK_EQ(FS(mkdir, "dir/inner", 0755), 0);
+        ssize_t result = FS(rmdir, "dir");
+        CHECK(result == EVL_ENOTEMPTY || result == EVL_EEXIST);
+        CHECK_EQ(FS(rmdir, "dir/inner"), 0);
+        CHECK_EQ(FS(rmdir, "dir"), 0);
+        CHECK(!exists("dir"));
+        CHECK_EQ(FS(rmdir, "dir"), EVL_ENOENT);
+        CHECK_LT(FS(rmdir, "file"), 0);
+        check_text("file", "content");
+#if !defined(_WIN32)
+        umask(027);
+        CHECK_EQ(FS(mkdir, "dir", 0767), 0);
+        CHECK_EQ(status_of("dir").st_mode & 0777, 0740);
+        umask(022);
+        CHECK_EQ(FS(rmdir, "."), EVL_EINVAL);
+#endif
+    }
+}
+
+TEST(fs_mkdtemp) {
+    EACH_FORM {
+        static char names[100][32];
+        const char *tpl = "temp dir-XXXXXX";
+        char kept[16];
+        memcpy(kept, tpl, 16);
+        for (int i = 0; i < 100; i++) {
+            CHECK_EQ(FS(mkdtemp, kept), 0);
+            CHECK_PTR(fs.ptr, NULL);
+            CHECK_STR(kept, tpl); /* what was given stays */
+            CHECK_EQ(strlen(fs.path), 15);
+            CHECK_MEM(fs.path, tpl, 9);
+            CHECK(strcmp(fs.path + 9, "XXXXXX") != 0);
+            CHECK_PTR(evl_fs_get_path(&fs), fs.path);
+            memcpy(names[i], fs.path, 16);
+            for (int n = 0; n < i; n++)
+                CHECK(strcmp(names[n], names[i]) != 0);
+            CHECK_EQ(status_of(names[i]).st_mode & S_IFMT, S_IFDIR);
+#if !defined(_WIN32)
+            CHECK_EQ(status_of(names[i]).st_mode & 0777, 0700);
+#endif
+        }
+        CHECK_EQ(FS(scandir, ".", 0), 100);
+        CHECK_EQ(FS(mkdtemp, "missing/dir-XXXXXX"), EVL_ENOENT);
+        CHECK_EQ(FS(mkdtemp, "XXXXXX"), 0);
+        CHECK_EQ(strlen(fs.path), 6);
+        CHECK(exists(fs.path));
+    }
+}
+
+TEST(fs_mkstemp) {
+    EACH_FORM {
+        static char names[100][32];
+        const char *tpl = "temp file-XXXXXX";
+        char kept[17];
+        memcpy(kept, tpl, 17);
+        for (int i = 0; i < 100; i++) {
+            evl_file file = (evl_file)FS(mkstemp, kept);
+            CHECK_GE(file, 0);
+            CHECK_PTR(fs.ptr, NULL);
+            CHECK_STR(kept, tpl);
+            CHECK_EQ(strlen(fs.path), 16);
+            CHECK_MEM(fs.path, tpl, 10);
+            memcpy(names[i], fs.path, 17);
+            for (int n = 0; n < i; n++)
+                CHECK(strcmp(names[n], names[i]) != 0);
+            evl_buf_t buf = buf_of("content", 7);
+            CHECK_EQ(FS(write, file, &buf, 1, 0), 7);
+            buf = evl_buf_init(room, 7);
+            CHECK_EQ(FS(read, file, &buf, 1, 0), 7);
+            CHECK_MEM(room, "content", 7);
+            CHECK_EQ(FS(close, file), 0);
+            check_text(names[i], "content");
+#if !defined(_WIN32)
+            CHECK_EQ(status_of(names[i]).st_mode & 07777, 0600);
+#endif
+        }
+        CHECK_EQ(FS(scandir, ".", 0), 100);
+        CHECK_EQ(FS(mkstemp, "missing/file-XXXXXX"), EVL_ENOENT);
+    }
+}
+
+TEST(fs_templates_that_are_none) {
+    static const char *const templates[] = {
+        "",          "X",       "XXXXX",      "plain",  "XXXXXXx",
+        "dir-XXXXX", "XXXXXX/", "XXXXXX.txt", "xxxxxx", "dir/XXXXXX/inner"};
+    EACH_FORM {
+        for (size_t i = 0; i < COUNT(templates); i++) {
+            /* at once, or as the result */
+            fs_begin();
+            int result = evl_fs_mkdtemp(form_loop(), &fs, templates[i], how);
+            CHECK_EQ(how == NULL || result != 0 ? result : fs_end(result), EVL_EINVAL);
+            fs_begin();
+            result = evl_fs_mkstemp(form_loop(), &fs, templates[i], how);
+            CHECK_EQ(how == NULL || result != 0 ? result : fs_end(result), EVL_EINVAL);
+        }
+        CHECK_EQ(FS(scandir, ".", 0), 0);
+    }
+}
+
+/* ---- Directories that are read ---------------------------------------------------------------- */
+
+TEST(fs_scandir_of_an_empty_directory) {
+    EACH_FORM {
+        evl_dirent_t entry;
+        CHECK_EQ(FS(scandir, ".", 0), 0);
+        CHECK_EQ(evl_fs_scandir_next(&fs, &entry), EVL_EOF);
+        CHECK_EQ(evl_fs_scandir_next(&fs, &entry), EVL_EOF);
+        evl_fs_req_cleanup(&fs);
+    }
+}
+
+TEST(fs_scandir_of_what_is_no_directory) {
+    EACH_FORM {
+        evl_dirent_t entry;
+        put_text("file", "content");
+        CHECK_EQ(FS(scandir, "file", 0), EVL_ENOTDIR);
+        CHECK_PTR(fs.ptr, NULL);
+        CHECK_LT(evl_fs_scandir_next(&fs, &entry), 0);
+        CHECK_EQ(FS(scandir, "missing", 0), EVL_ENOENT);
+        CHECK_LT(evl_fs_scandir_next(&fs, &entry), 0);
+        CHECK_EQ(FS(opendir, "file"), EVL_ENOTDIR);
+        CHECK_PTR(fs.ptr, NULL);
+        CHECK_EQ(FS(opendir, "missing"), EVL_ENOENT);
+        CHECK_PTR(fs.ptr, NULL);
+    }
+}
+
+TEST(fs_scandir_in_the_order_of_bytes) {
+    static const char *const sorted[] = {
+#if !defined(_WIN32) /* where they are the same as a and b */
+        "A",
+        "B",
+#endif
+        "_",
+        "a",
+        "a-",
+        "a.",
+        "a0",
+        "aa",
+        "ab",
+        "b",
+        "caf\xc3\xa9",
+        "\xe6\x97\xa5"
+    };
+    static const evl_dirent_type_t types[] = {EVL_DIRENT_FILE, EVL_DIRENT_DIR};
+    EACH_FORM {
+        evl_dirent_t entry;
+        for (size_t i = COUNT(sorted); i-- > 0;) {
+            if (i % 2 == 1) {
+                NOW(mkdir, sorted[i], 0755);
+            } else {
+                ssize_t file = NOW(open, sorted[i], EVL_FS_O_RDWR | EVL_FS_O_CREAT, 0644);
+                CHECK_GE(file, 0);
+                close_now((evl_file)file);
+            }
+        }
+        CHECK_EQ(FS(scandir, ".", 0), COUNT(sorted));
+        for (size_t i = 0; i < COUNT(sorted); i++) {
+            CHECK_EQ(evl_fs_scandir_next(&fs, &entry), 0);
+            CHECK_STR(entry.name, sorted[i]);
+            if (entry.type != EVL_DIRENT_UNKNOWN)
+                CHECK_EQ(entry.type, types[i % 2]);
+        }
+        CHECK_EQ(evl_fs_scandir_next(&fs, &entry), EVL_EOF);
+    }
+}
+
+static void make_many(int count) {
+    char name[32];
+    for (int i = 0; i < count; i++) {
+        snprintf(name, sizeof(name), "many/entry-%04d", (i * 1999) % count);
+        if (i % 10 == 0)
+            CHECK_EQ(NOW(mkdir, name, 0755), 0);
+        else
+            close_now(open_now(name, EVL_FS_O_RDWR | EVL_FS_O_CREAT));
+    }
+}
+
+TEST(fs_scandir_of_3000_entries) {
+    enum { MANY = 3000 };
+    static const char *names[MANY];
+    static unsigned char is_dir[MANY];
+    EACH_FORM {
+        evl_dirent_t entry;
+        char name[32];
+        CHECK_EQ(NOW(mkdir, "many", 0755), 0);
+        make_many(MANY);
+        for (int i = 0; i < MANY; i++)
+            is_dir[(i * 1999) % MANY] = i % 10 == 0;
+        CHECK_EQ(FS(scandir, "many", 0), MANY);
+        CHECK(fs.ptr != NULL);
+        for (int i = 0; i < MANY; i++) {
+            CHECK_EQ(evl_fs_scandir_next(&fs, &entry), 0);
+            names[i] = entry.name;
+            if (entry.type != EVL_DIRENT_UNKNOWN)
+                CHECK_EQ(entry.type, is_dir[i] ? EVL_DIRENT_DIR : EVL_DIRENT_FILE);
+        }
+        CHECK_EQ(evl_fs_scandir_next(&fs, &entry), EVL_EOF);
+        CHECK_EQ(fs.result, MANY);
+        for (int i = 0; i < MANY; i++) { /* all are good until the cleanup */
+            snprintf(name, sizeof(name), "entry-%04d", i);
+            CHECK_STR(names[i], name);
+        }
+    }
+}
+
+/* What was not asked for goes with the request. */
+TEST(fs_scandir_that_is_read_in_part) {
+    EACH_FORM {
+        evl_dirent_t entry;
+        put_text("one", "");
+        put_text("two", "");
+        put_text("three", "");
+        CHECK_EQ(FS(scandir, ".", 0), 3);
+        CHECK_EQ(evl_fs_scandir_next(&fs, &entry), 0);
+        CHECK_STR(entry.name, "one");
+        evl_fs_req_cleanup(&fs);
+        CHECK_LT(evl_fs_scandir_next(&fs, &entry), 0);
+        CHECK_EQ(FS(scandir, ".", 0), 3);
+    }
+}
+
+#define DIR_ENTRIES 23
+
+static void make_entries(void) {
+    char name[32];
+    for (int i = 0; i < DIR_ENTRIES; i++) {
+        snprintf(name, sizeof(name), "entry-%02d", i);
+        if (i % 5 == 0)
+            CHECK_EQ(NOW(mkdir, name, 0755), 0);
+        else
+            put_text(name, "");
+    }
+}
+
+static evl_dir_t *open_dir(const char *path) {
+    CHECK_EQ(FS(opendir, path), 0);
+    evl_dir_t *dir = (evl_dir_t *)fs.ptr;
+    CHECK(dir != NULL);
+    return dir;
+}
+
+TEST(fs_readdir) {
+    static const size_t sizes[] = {1, 2, 7, DIR_ENTRIES, DIR_ENTRIES + 1, 100};
+    EACH_FORM {
+        static evl_dirent_t entries[100];
+        make_entries();
+        for (size_t s = 0; s < COUNT(sizes); s++) {
+            int seen[DIR_ENTRIES], total = 0;
+            memset(seen, 0, sizeof(seen));
+            evl_dir_t *dir = open_dir(".");
+            dir->dirents = entries;
+            dir->nentries = sizes[s];
+            ssize_t count;
+            while ((count = FS(readdir, dir)) > 0) {
+                CHECK_LE(count, sizes[s]);
+                /* as many as have room, while there are some */
+                CHECK_EQ(count, sizes[s] < (size_t)(DIR_ENTRIES - total)
+                                    ? (ssize_t)sizes[s]
+                                    : (ssize_t)(DIR_ENTRIES - total));
+                for (ssize_t i = 0; i < count; i++) {
+                    CHECK_MEM(entries[i].name, "entry-", 6);
+                    int number = atoi(entries[i].name + 6);
+                    seen[number]++;
+                    if (entries[i].type != EVL_DIRENT_UNKNOWN)
+                        CHECK_EQ(entries[i].type,
+                                 number % 5 == 0 ? EVL_DIRENT_DIR : EVL_DIRENT_FILE);
+                }
+                total += (int)count;
+            }
+            CHECK_EQ(count, 0);
+            CHECK_EQ(total, DIR_ENTRIES);
+            for (int i = 0; i < DIR_ENTRIES; i++)
+                CHECK_EQ(seen[i], 1);
+            CHECK_EQ(FS(readdir, dir), 0); /* the end stays the end */
+            CHECK_EQ(FS(closedir, dir), 0);
+            CHECK_EQ(fs.fs_type, EVL_FS_CLOSEDIR);
+            CHECK_PTR(fs.ptr, NULL);
+        }
+    }
+}
+
+/* Each request has names of its own; those of the next do not end them. */
+TEST(fs_readdir_names_live_until_the_cleanup) {
+    static evl_fs_t reqs[DIR_ENTRIES];
+    static evl_dirent_t entries[DIR_ENTRIES];
+    EACH_FORM {
+        make_entries();
+        evl_dir_t *dir = open_dir(".");
+        for (int i = 0; i < DIR_ENTRIES; i++) {
+            dir->dirents = &entries[i];
+            dir->nentries = 1;
+            CHECK_EQ(evl_fs_readdir(NULL, &reqs[i], dir, NULL), 1);
+        }
+        int seen[DIR_ENTRIES];
+        memset(seen, 0, sizeof(seen));
+        for (int i = 0; i < DIR_ENTRIES; i++) {
+            CHECK_MEM(entries[i].name, "entry-", 6);
+            seen[atoi(entries[i].name + 6)]++;
+        }
+        for (int i = 0; i < DIR_ENTRIES; i++) {
+            CHECK_EQ(seen[i], 1);
+            evl_fs_req_cleanup(&reqs[i]);
+            evl_fs_req_cleanup(&reqs[i]);
+        }
+        CHECK_EQ(FS(closedir, dir), 0);
+    }
+}
+
+TEST(fs_readdir_of_many) {
+    EACH_FORM {
+        static evl_dirent_t entries[4000];
+        static unsigned char seen[3000];
+        CHECK_EQ(NOW(mkdir, "many", 0755), 0);
+        make_many(3000);
+        memset(seen, 0, sizeof(seen));
+        evl_dir_t *dir = open_dir("many");
+        dir->dirents = entries;
+        dir->nentries = 4000;
+        CHECK_EQ(FS(readdir, dir), 3000);
+        for (int i = 0; i < 3000; i++) {
+            int number = atoi(entries[i].name + 6);
+            CHECK_EQ(seen[number], 0);
+            seen[number] = 1;
+        }
+        CHECK_EQ(FS(readdir, dir), 0);
+        CHECK_EQ(FS(closedir, dir), 0);
+    }
+}
+
+TEST(fs_readdir_of_an_empty_directory) {
+    EACH_FORM {
+        evl_dirent_t entry;
+        evl_dir_t *dir = open_dir(".");
+        dir->dirents = &entry;
+        dir->nentries = 1;
+        CHECK_EQ(FS(readdir, dir), 0);
+        CHECK_EQ(FS(closedir, dir), 0);
+        dir = open_dir("."); /* closed without a look */
+        CHECK_EQ(FS(closedir, dir), 0);
+    }
+}
+
+TEST(fs_readdir_without_room) {
+    EACH_FORM {
+        evl_dirent_t entry;
+        put_text("file", "");
+        evl_dir_t *dir = open_dir(".");
+        dir->dirents = NULL;
+        dir->nentries = 1;
+        CHECK_EQ(REFUSED(readdir, dir), EVL_EINVAL);
+        CHECK_EQ(REFUSED(readdir, NULL), EVL_EINVAL);
+        CHECK_EQ(REFUSED(closedir, NULL), EVL_EINVAL);
+        dir->dirents = &entry;
+        CHECK_EQ(evl_fs_readdir(form_loop(), NULL, dir, how), EVL_EINVAL);
+        CHECK_EQ(evl_fs_closedir(form_loop(), NULL, dir, how), EVL_EINVAL);
+        CHECK_EQ(FS(readdir, dir), 1); /* nothing was lost */
+        CHECK_STR(entry.name, "file");
+        CHECK_EQ(FS(closedir, dir), 0);
+    }
+}
+
+/* The cleanup of opendir's request leaves the directory. */
+TEST(fs_opendir_outlives_its_request) {
+    EACH_FORM {
+        evl_dirent_t entry;
+        put_text("file", "");
+        evl_dir_t *dir = open_dir(".");
+        evl_fs_req_cleanup(&fs);
+        evl_fs_req_cleanup(&fs);
+        CHECK_PTR(fs.ptr, NULL);
+        dir->dirents = &entry;
+        dir->nentries = 1;
+        CHECK_EQ(FS(readdir, dir), 1);
+        CHECK_EQ(FS(closedir, dir), 0);
+    }
+}
+
+#if !defined(_WIN32)
+
+TEST(fs_directory_that_goes_while_it_is_read) {
+    EACH_FORM {
+        static evl_dirent_t entries[10];
+        CHECK_EQ(mkdir("dir", 0755), 0);
+        for (int i = 0; i < 5; i++) {
+            char name[16];
+            snprintf(name, sizeof(name), "dir/%d", i);
+            put_text(name, "");
+        }
+        evl_dir_t *dir = open_dir("dir");
+        dir->dirents = entries;
+        dir->nentries = 2;
+        CHECK_EQ(FS(readdir, dir), 2);
+        remove_tree("dir");
+        dir->nentries = 10;
+        ssize_t count = FS(readdir, dir); /* what the system had told before, or nothing */
+        CHECK(count == EVL_ENOENT || (count >= 0 && count <= 3));
+        CHECK_EQ(FS(closedir, dir), 0);
+        CHECK_EQ(mkdir("dir", 0755), 0);
+        dir = open_dir("dir");
+        dir->dirents = entries;
+        dir->nentries = 2;
+        CHECK_EQ(rmdir("dir"), 0);
+        count = FS(readdir, dir);
+        CHECK(count == 0 || count == EVL_ENOENT);
+        CHECK_EQ(FS(closedir, dir), 0);
+    }
+}
+
+static evl_dirent_type_t expected_type(const char *name) {
+    switch (name[0]) {
+    case 'd':
+        return EVL_DIRENT_DIR;
+    case 'f':
+        return EVL_DIRENT_FILE;
+    case 'l':
+        return EVL_DIRENT_LINK;
+    case 'p':
+        return EVL_DIRENT_FIFO;
+    case 's':
+        return EVL_DIRENT_SOCKET;
+    default:
+        return EVL_DIRENT_UNKNOWN;
+    }
+}
+
+TEST(fs_types_of_entries) {
+    EACH_FORM {
+        evl_dirent_t entries[8];
+        struct sockaddr_un name;
+        int sock = socket(AF_UNIX, SOCK_STREAM, 0);
+        memset(&name, 0, sizeof(name));
+        name.sun_family = AF_UNIX;
+        memcpy(name.sun_path, "socket", 7);
+        CHECK_EQ(bind(sock, (struct sockaddr *)&name, sizeof(name)), 0);
+        CHECK_EQ(close(sock), 0);
+        CHECK_EQ(mkdir("dir", 0755), 0);
+        put_text("file", "");
+        CHECK_EQ(symlink("dir", "link"), 0);
+        CHECK_EQ(mkfifo("pipe", 0600), 0);
+        CHECK_EQ(FS(scandir, ".", 0), 5);
+        for (int i = 0; i < 5; i++) {
+            CHECK_EQ(evl_fs_scandir_next(&fs, &entries[0]), 0);
+            if (entries[0].type != EVL_DIRENT_UNKNOWN)
+                CHECK_EQ(entries[0].type, expected_type(entries[0].name));
+        }
+        evl_dir_t *dir = open_dir(".");
+        dir->dirents = entries;
+        dir->nentries = 8;
+        CHECK_EQ(FS(readdir, dir), 5);
+        for (int i = 0; i < 5; i++)
+            if (entries[i].type != EVL_DIRENT_UNKNOWN)
+                CHECK_EQ(entries[i].type, expected_type(entries[i].name));
+        CHECK_EQ(FS(closedir, dir), 0);
+#if defined(__linux__)
+        CHECK_GT(FS(scandir, "/dev", 0), 0);
+        while (evl_fs_scandir_next(&fs, &entries[0]) == 0)
+            if (strcmp(entries[0].name, "null") == 0 && entries[0].type != EVL_DIRENT_UNKNOWN)
+                CHECK_EQ(entries[0].type, EVL_DIRENT_CHAR);
+#endif
+    }
+}
+
+#endif
+
+/* ---- What a file is --------------------------------------------------------------------------- */
+
+TEST(fs_guess_handle) {
+    evl_file ends[2];
+    begin_async();
+    CHECK_EQ(evl_guess_handle(-1), EVL_UNKNOWN_HANDLE);
+    CHECK_EQ(evl_guess_handle(-100), EVL_UNKNOWN_HANDLE);
+    CHECK_EQ(evl_guess_handle(closed_file()), EVL_UNKNOWN_HANDLE);
+    CHECK_EQ(evl_guess_handle(1 << 20), EVL_UNKNOWN_HANDLE);
+    evl_file file = open_now("file", EVL_FS_O_RDWR | EVL_FS_O_CREAT);
+    CHECK_EQ(evl_guess_handle(file), EVL_FILE);
+    close_now(file);
+    os_pipe(ends);
+    CHECK_EQ(evl_guess_handle(ends[0]), EVL_NAMED_PIPE);
+    CHECK_EQ(evl_guess_handle(ends[1]), EVL_NAMED_PIPE);
+    close_now(ends[0]);
+    close_now(ends[1]);
+    CHECK_EQ(evl_guess_handle(0), EVL_FILE); /* the null device */
+    end_async();
+}
+
+#if !defined(_WIN32)
+
+static void check_guess(int domain, int type, evl_handle_type expected) {
+    int sock = socket(domain, type, 0);
+    if (sock < 0) /* no such addresses here */
+        return;
+    CHECK_EQ(evl_guess_handle(sock), expected);
+    CHECK_EQ(close(sock), 0);
+}
+
+TEST(fs_guess_handle_of_sockets) {
+    evl_os_sock_t sockets[2];
+    check_guess(AF_INET, SOCK_STREAM, EVL_TCP);
+    check_guess(AF_INET6, SOCK_STREAM, EVL_TCP);
+    check_guess(AF_INET, SOCK_DGRAM, EVL_UDP);
+    check_guess(AF_INET6, SOCK_DGRAM, EVL_UDP);
+    check_guess(AF_UNIX, SOCK_STREAM, EVL_NAMED_PIPE);
+    check_guess(AF_UNIX, SOCK_DGRAM, EVL_UNKNOWN_HANDLE);
+    os_socketpair(sockets);
+    CHECK_EQ(evl_guess_handle(sockets[0]), EVL_NAMED_PIPE);
+    os_close(sockets[0]);
+    os_close(sockets[1]);
+    os_tcp_pair(sockets);
+    CHECK_EQ(evl_guess_handle(sockets[1]), EVL_TCP);
+    os_close(sockets[0]);
+    os_close(sockets[1]);
+}
+
+TEST(fs_guess_handle_of_devices) {
+    evl_file dir = open_now("/", EVL_FS_O_RDONLY);
+    evl_fs_req_cleanup(&now);
+    CHECK_EQ(evl_guess_handle(dir), EVL_UNKNOWN_HANDLE);
+    close_now(dir);
+    int terminal = posix_openpt(O_RDWR | O_NOCTTY);
+    if (terminal < 0)
+        SKIP("there are no terminals to have");
+    CHECK_EQ(evl_guess_handle(terminal), EVL_TTY);
+    CHECK_EQ(close(terminal), 0);
 }
 
 #endif
