@@ -3577,7 +3577,7 @@ TEST(fs_many_buffers_without_memory) {
         for (int i = 0; i < 6; i++)
             bufs[i] = buf_of(&"abcdef"[i], 1);
         for (int writes = 1; writes >= 0; writes--) {
-            fs_begin();
+            evl_fs_req_cleanup(&fs);
             long nth = 0, live = test_alloc_live();
             int failed = 1, open = test_open_fds();
             while (failed) {
@@ -3691,8 +3691,6 @@ TEST(fs_short_paths_and_few_buffers_allocate_nothing) {
             CHECK_EQ(FS(lstat, path), 0);
             CHECK_EQ(FS(fstat, file), 0);
             CHECK_EQ(FS(access, path, 0), 0);
-            CHECK_EQ(FS(rename, path, "x"), 0);
-            CHECK_EQ(FS(rename, "x", path), 0);
             CHECK_EQ(FS(rename, "one", path + 4), 0); /* two paths, with their ends 64 bytes */
             CHECK_EQ(FS(rename, path + 4, "one"), 0);
             evl_file again = (evl_file)FS(open, path, EVL_FS_O_RDONLY, 0);
