@@ -2346,6 +2346,12 @@ typedef off_t evli_off_t;
 #define EVLI_HAVE_STATX 0
 #endif
 
+#if defined(__NetBSD__)
+#define EVLI_STATFS statvfs
+#else
+#define EVLI_STATFS EVLI_LARGE(statfs)
+#endif
+
 #if defined(__linux__)
 #define EVLI_FICLONE _IOW(0x94, 9, int)
 #endif
@@ -10674,40 +10680,36 @@ static int64_t evli_fs_stat(evl_fs_t *req) {
 
 #if defined(__NetBSD__)
 
-typedef struct statvfs evli_statfs_t;
-
-static int evli_sys_statfs(const char *path, evli_statfs_t *from) {
+static int evli_sys_statfs(const char *path, struct EVLI_STATFS *from) {
     return statvfs(path, from);
 }
 
-static void evli_statfs_more(const evli_statfs_t *from, evl_statfs_t *to) {
+static void evli_statfs_more(const struct EVLI_STATFS *from, evl_statfs_t *to) {
     to->f_frsize = from->f_frsize;
 }
 
 #else
 
-typedef struct EVLI_LARGE(statfs) evli_statfs_t;
-
-static int evli_sys_statfs(const char *path, evli_statfs_t *from) {
+static int evli_sys_statfs(const char *path, struct EVLI_STATFS *from) {
     return EVLI_LARGE(statfs)(path, from);
 }
 
 #if defined(__linux__)
 
-static void evli_statfs_more(const evli_statfs_t *from, evl_statfs_t *to) {
+static void evli_statfs_more(const struct EVLI_STATFS *from, evl_statfs_t *to) {
     to->f_type = (uint64_t)from->f_type;
     to->f_frsize = (uint64_t)from->f_frsize;
 }
 
 #elif defined(__OpenBSD__)
 
-static void evli_statfs_more(const evli_statfs_t *from, evl_statfs_t *to) {
+static void evli_statfs_more(const struct EVLI_STATFS *from, evl_statfs_t *to) {
     to->f_frsize = from->f_bsize;
 }
 
 #else
 
-static void evli_statfs_more(const evli_statfs_t *from, evl_statfs_t *to) {
+static void evli_statfs_more(const struct EVLI_STATFS *from, evl_statfs_t *to) {
     to->f_type = (uint64_t)from->f_type;
     to->f_frsize = (uint64_t)from->f_bsize;
 }
@@ -10717,7 +10719,7 @@ static void evli_statfs_more(const evli_statfs_t *from, evl_statfs_t *to) {
 #endif
 
 static int64_t evli_fs_statfs(evl_fs_t *req) {
-    evli_statfs_t from;
+    struct EVLI_STATFS from;
     evl_statfs_t *to;
     if (evli_sys_statfs(req->path, &from) < 0)
         return -errno;

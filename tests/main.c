@@ -647,9 +647,17 @@ int test_slow(void) {
     return slow != NULL && strcmp(slow, "1") == 0;
 }
 
-int test_valgrind(void) {
+static int test_wrapped_by(const char *name) {
     const char *wrapper = getenv("TEST_WRAPPER");
-    return wrapper != NULL && strstr(wrapper, "valgrind") != NULL;
+    return wrapper != NULL && strstr(wrapper, name) != NULL;
+}
+
+int test_valgrind(void) {
+    return test_wrapped_by("valgrind");
+}
+
+int test_qemu(void) {
+    return test_wrapped_by("qemu");
 }
 
 static char test_asked[16];

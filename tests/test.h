@@ -95,6 +95,9 @@ int test_slow(void);
 /* 1 under valgrind, which keeps descriptors and a limit of its own. */
 int test_valgrind(void);
 
+/* 1 under qemu's emulation of another processor. */
+int test_qemu(void);
+
 /* How many descriptors below 1024 are open. */
 int test_open_fds(void);
 

@@ -1653,7 +1653,11 @@ TEST(pool_close_ends_the_threads) {
 #if defined(__SANITIZE_THREAD__)
 #define NEED_THREADS_AFTER_FORK() SKIP("the thread sanitizer allows no threads in a forked child")
 #else
-#define NEED_THREADS_AFTER_FORK() ((void)0)
+#define NEED_THREADS_AFTER_FORK()                                                                  \
+    do {                                                                                           \
+        if (test_qemu())                                                                           \
+            SKIP("qemu 7.2 aborts where a forked child starts threads");                           \
+    } while (0)
 #endif
 
 static void expect_exit_0(pid_t pid) {
@@ -1662,6 +1666,14 @@ static void expect_exit_0(pid_t pid) {
         CHECK_EQ(errno, EINTR);
     CHECK(WIFEXITED(status));
     CHECK_EQ(WEXITSTATUS(status), 0);
+}
+
+/* Has all threads of the loop's pool begun: one that is just starting may hold the allocator of a
+ * sanitizer, which a child could then never have. */
+static void start_threads(int count) {
+    occupy(count);
+    open_gate(count);
+    run_all();
 }
 
 /* What waits at the fork runs in both processes, what runs in the parent only. */
@@ -1724,9 +1736,8 @@ TEST(pool_fork_with_jobs_of_the_default_pool) {
 TEST(pool_fork_of_an_idle_pool) {
     NEED_THREADS_AFTER_FORK();
     open_both(2);
-    queue(&jobs[0]);
-    run_all();
-    test_sleep_ms(10); /* the threads sleep */
+    start_threads(2);
+    test_sleep_ms(10); /* they sleep */
     pid_t pid = fork();
     CHECK_GE(pid, 0);
     if (pid == 0)
@@ -1763,9 +1774,10 @@ TEST(pool_fork_before_the_first_use) {
 /* Those done but not called back are called back in both; none of them runs a second time. */
 TEST(pool_fork_with_jobs_done) {
     open_both(2);
+    start_threads(2);
     for (int i = 0; i < 20; i++)
         queue(&jobs[i]);
-    await_completed(20);
+    await_completed(22);
     pid_t pid = fork();
     CHECK_GE(pid, 0);
     if (pid == 0)
@@ -1877,10 +1889,7 @@ TEST(pool_fork_that_is_repeated) {
 TEST(pool_fork_under_load) {
     NEED_THREADS_AFTER_FORK();
     open_both(3);
-    occupy(
-        3); /* all threads run: one that is just starting may hold the allocator of a sanitizer */
-    open_gate(3);
-    run_all();
+    start_threads(3);
     for (int round = 0; round < (test_slow() ? 20 : 100); round++) {
         for (int i = 0; i < 300; i++)
             queue(&jobs[i]);
