@@ -92,6 +92,12 @@ static void leave_scratch(void) {
     evl_fs_req_cleanup(&now);
 }
 
+/* Ends the test as skipped, and takes its directory along. */
+static void skip_files(const char *reason) {
+    leave_scratch();
+    SKIP(reason);
+}
+
 static void open_form(void) {
     fds = test_open_fds();
     enter_scratch();
@@ -1306,6 +1312,11 @@ TEST(fs_read_and_write_on_pipes) {
         bufs[0] = evl_buf_init(room, 100); /* what is there does, be it less */
         CHECK_EQ(FS(read, ends[0], bufs, 1, -1), 4);
         CHECK_MEM(room, " two-", 5);
+        CHECK_EQ(os_file_write(ends[1], "xyz", 3), 3);
+        bufs[0] = evl_buf_init(room, 3); /* full, but what would fill the next may never come */
+        bufs[1] = evl_buf_init(room + 3, 10);
+        CHECK_EQ(FS(read, ends[0], bufs, 2, -1), 3);
+        CHECK_MEM(room, "xyz", 3);
 #if !defined(_WIN32)
         CHECK_EQ(FS(read, ends[0], bufs, 1, 0), EVL_ESPIPE);
         CHECK_EQ(FS(write, ends[1], bufs, 1, 0), EVL_ESPIPE);
@@ -1315,7 +1326,7 @@ TEST(fs_read_and_write_on_pipes) {
         CHECK_EQ(FS(ftruncate, ends[0], 0), EVL_EINVAL);
 #endif
         close_now(ends[1]);
-        CHECK_EQ(FS(read, ends[0], bufs, 1, -1), 0);
+        CHECK_EQ(FS(read, ends[0], bufs, 2, -1), 0);
         close_now(ends[0]);
     }
 }
@@ -1364,7 +1375,7 @@ TEST(fs_offsets_beyond_4_gib) {
         evl_file file = open_empty();
         ssize_t result = FS(write, file, &buf, 1, far);
         if (result == EVL_EFBIG || result == EVL_EINVAL)
-            SKIP("the file system has no files so large");
+            skip_files("the file system has no files so large");
         CHECK_EQ(result, 3);
         CHECK_EQ(FS(fstat, file), 0);
         CHECK_EQ(fs.statbuf.st_size, (uint64_t)far + 3);
@@ -1793,7 +1804,7 @@ TEST(fs_copyfile_of_links) {
 TEST(fs_copyfile_of_a_file_of_the_kernel) {
     EACH_FORM {
         if (!exists("/proc/version"))
-            SKIP("there is no /proc");
+            skip_files("there is no /proc");
         CHECK_EQ(FS(copyfile, "/proc/version", "copy", 0), 0);
         CHECK_GT(status_of("copy").st_size, 10);
     }
@@ -1848,6 +1859,11 @@ static double seconds_of(evl_timespec_t stamp) {
     CHECK_GE(stamp.tv_nsec, 0);
     CHECK_LT(stamp.tv_nsec, 1000000000);
     return (double)stamp.tv_sec + (double)stamp.tv_nsec / 1e9;
+}
+
+static void check_stamp(evl_timespec_t stamp, long long sec, long nsec) {
+    CHECK_EQ(stamp.tv_sec, sec);
+    CHECK_EQ(stamp.tv_nsec, nsec);
 }
 
 /* The clocks that stamp files may be a tick behind. */
@@ -1939,7 +1955,25 @@ TEST(fs_stat_as_the_system_does) {
     }
 }
 
-/* What is left of fields that the file system does not fill tells nothing of an earlier request. */
+#if defined(__linux__) && defined(STATX_BTIME)
+
+TEST(fs_stat_time_of_birth) {
+    EACH_FORM {
+        struct statx born;
+        put_text("file", "content");
+        test_sleep_ms(30); /* more than a tick of the clock that stamps files */
+        CHECK_EQ(chmod("file", 0600), 0);
+        if (statx(AT_FDCWD, "file", 0, STATX_BTIME, &born) != 0 ||
+            (born.stx_mask & STATX_BTIME) == 0)
+            skip_files("the file system does not keep it");
+        CHECK_EQ(FS(stat, "file"), 0);
+        check_stamp(fs.statbuf.st_birthtim, born.stx_btime.tv_sec, (long)born.stx_btime.tv_nsec);
+        CHECK(seconds_of(fs.statbuf.st_birthtim) < seconds_of(fs.statbuf.st_ctim));
+    }
+}
+
+#endif
+
 TEST(fs_stat_of_blocks) {
     char bytes[20000];
     EACH_FORM {
@@ -2083,11 +2117,6 @@ TEST(fs_chown_of_files_and_links) {
 #endif
 
 /* ---- Times ------------------------------------------------------------------------------------ */
-
-static void check_stamp(evl_timespec_t stamp, long long sec, long nsec) {
-    CHECK_EQ(stamp.tv_sec, sec);
-    CHECK_EQ(stamp.tv_nsec, nsec);
-}
 
 TEST(fs_utime_and_futime) {
     /* these seconds are told by a double to the last digit */
@@ -2252,7 +2281,7 @@ TEST(fs_utime_of_links) {
 TEST(fs_utime_after_2038) {
     EACH_FORM {
         if (sizeof(long) == 4)
-            SKIP("seconds have 32 bits here");
+            skip_files("seconds have 32 bits here");
         put_text("file", "content");
         CHECK_EQ(FS(utime, "file", 4294967301.5, 4294967302.5), 0);
         CHECK_EQ(FS(stat, "file"), 0);
@@ -2350,7 +2379,7 @@ TEST(fs_symlink_and_readlink) {
         ssize_t result = FS(symlink, "file", "link", 0);
 #if defined(_WIN32)
         if (result == EVL_EPERM || result == EVL_ENOSYS || result == EVL_ENOTSUP)
-            SKIP("links need a privilege here");
+            skip_files("links need a privilege here");
 #endif
         CHECK_EQ(result, 0);
         CHECK_STR(fs.path, "file");
@@ -2397,7 +2426,7 @@ TEST(fs_symlink_as_a_junction) {
         memcpy(target, fs.ptr, strlen((const char *)fs.ptr) + 1);
         ssize_t result = FS(symlink, target, "junction", EVL_FS_SYMLINK_JUNCTION);
         if (result == EVL_ENOSYS || result == EVL_ENOTSUP || result == EVL_EINVAL)
-            SKIP("the system has no junctions");
+            skip_files("the system has no junctions");
         CHECK_EQ(result, 0);
         check_text("junction/file", "content");
         CHECK_EQ(FS(readlink, "junction"), 0);
@@ -2432,7 +2461,7 @@ TEST(fs_readlink_of_a_link_without_a_size) {
     EACH_FORM {
         char expected[4096];
         if (!exists("/proc/self/cwd"))
-            SKIP("there is no /proc");
+            skip_files("there is no /proc");
         CHECK(getcwd(expected, sizeof(expected)) != NULL);
         CHECK_EQ(FS(readlink, "/proc/self/cwd"), 0);
         CHECK_STR((const char *)fs.ptr, expected);
@@ -2988,6 +3017,13 @@ TEST(fs_readdir_without_room) {
         CHECK_EQ(REFUSED(readdir, NULL), EVL_EINVAL);
         CHECK_EQ(REFUSED(closedir, NULL), EVL_EINVAL);
         dir->dirents = &entry;
+        dir->nentries = 0; /* at once, or as the result, but never an entry */
+        fs_begin();
+        int result = evl_fs_readdir(form_loop(), &fs, dir, how);
+        if (how != NULL && result == 0)
+            result = (int)fs_end(0);
+        CHECK(result == 0 || result == EVL_EINVAL);
+        dir->nentries = 1;
         CHECK_EQ(evl_fs_readdir(form_loop(), NULL, dir, how), EVL_EINVAL);
         CHECK_EQ(evl_fs_closedir(form_loop(), NULL, dir, how), EVL_EINVAL);
         CHECK_EQ(FS(readdir, dir), 1); /* nothing was lost */
@@ -3186,7 +3222,7 @@ TEST(fs_copyfile_onto_a_pipe) {
 TEST(fs_copyfile_onto_the_file_of_somebody_else) {
     EACH_FORM {
         if (geteuid() != 0)
-            SKIP("only root can give a file away");
+            skip_files("only root can give a file away");
         FS(stat, "."); /* threads that start now are root as well */
         put_text("source", "content");
         CHECK_EQ(chmod("source", 0644), 0);
