@@ -39,15 +39,24 @@ argument_of() { # FILE
     esac
 }
 
+# Runs an example; those that say what they have come to must say the right thing.
+try() { # FILE COMMAND ...
+    file=$1 name=$(basename "$1" .c)
+    shift
+    case $name in
+    jobs) "$@" 2 >$out/$name.out && cat $out/$name.out && grep -q '^the same as without' $out/$name.out ;;
+    *) "$@" $(argument_of "$file") ;;
+    esac
+}
+
 run() { # FILE
     name=$(basename "$1" .c)
-    build "$1" >$out/$name.log 2>&1 &&
-        timeout 30 $out/$name $(argument_of "$1") >>$out/$name.log 2>&1 </dev/null
+    build "$1" >$out/$name.log 2>&1 && try "$1" timeout 30 $out/$name >>$out/$name.log 2>&1 </dev/null
 }
 
 run_wine() { # FILE
     name=$(basename "$1" .c)
-    WINEDEBUG=-all timeout 60 wine build/windows/$name.exe $(argument_of "$1") >$out/$name.log 2>&1 </dev/null
+    WINEDEBUG=-all try "$1" timeout 60 wine build/windows/$name.exe >$out/$name.log 2>&1 </dev/null
 }
 
 build_all() {
