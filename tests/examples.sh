@@ -50,6 +50,15 @@ make_tree() { # DIRECTORY
     return 0
 }
 
+try_cat() { # COMMAND ...
+    make_tree $out/tree
+    set -- "$@" $out/tree/hello $out/tree/some/where/numbers
+    "$@" $out/tree/some/nothing - $out/tree/hello <$out/tree/hello >$out/cat.out &&
+        cat $out/tree/hello $out/tree/some/where/numbers $out/tree/hello $out/tree/hello |
+        cmp - $out/cat.out &&
+        ! "$@" $out/tree/missing >$out/cat.out
+}
+
 try_checksum() { # COMMAND ...
     make_tree $out/tree
     "$@" --stat $out/tree >$out/checksum.out || return 1
@@ -70,7 +79,7 @@ try() { # FILE COMMAND ...
     file=$1 name=$(basename "$1" .c)
     shift
     case $name in
-    checksum | jobs) try_$name "$@" ;;
+    cat | checksum | jobs) try_$name "$@" ;;
     *) "$@" $(argument_of "$file") ;;
     esac
 }
