@@ -14,6 +14,7 @@
 #include <winsock2.h>
 #include <ws2tcpip.h>
 #include <windows.h>
+#include <direct.h>
 #include <io.h>
 #include <process.h>
 #else
@@ -218,6 +219,15 @@ static inline long os_file_write(evl_file file, const void *bytes, size_t count)
 
 static inline long os_file_read(evl_file file, void *bytes, size_t count) {
     return (long)read(file, bytes, count);
+}
+
+/* The ends of a pipe, to read and to write, that block. */
+static inline void os_pipe(evl_file ends[2]) {
+    CHECK_EQ(pipe(ends), 0);
+}
+
+static inline void os_chdir(const char *path) {
+    CHECK_EQ(chdir(path), 0);
 }
 
 /* How many bytes went through; -1: none. */
@@ -544,6 +554,14 @@ static inline long os_file_write(evl_file file, const void *bytes, size_t count)
 
 static inline long os_file_read(evl_file file, void *bytes, size_t count) {
     return _read(file, bytes, (unsigned)count);
+}
+
+static inline void os_pipe(evl_file ends[2]) {
+    CHECK_EQ(_pipe(ends, 65536, _O_BINARY | _O_NOINHERIT), 0);
+}
+
+static inline void os_chdir(const char *path) {
+    CHECK_EQ(_chdir(path), 0);
 }
 
 static inline long os_send(evl_os_sock_t sock, const void *bytes, size_t count) {
