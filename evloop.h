@@ -1,7 +1,7 @@
 /* evloop.h - an event loop in one file. Public domain (Unlicense) or MIT-0, as you like: see the end.
 
-   Timers, tasks, wake-ups, TCP, descriptor watching and name lookup on one thread, with a pool of
-   others for what would block it, after libuv's model and names (`uv_run` is `evl_run`). On top comes
+   Timers, tasks, wake-ups, TCP, files, descriptor watching and name lookup on one thread, with a pool
+   of others for what would block it, after libuv's model and names (`uv_run` is `evl_run`). On top comes
    what a runtime or a server needs: Node's task queues, lent read buffers, watermarks and caps, stream
    timeouts, time slices for a game's frame.
 
@@ -183,9 +183,14 @@
      - EVL_TCP_REUSEPORT: Linux, FreeBSD, DragonFly.
      - Windows: link with ws2_32. What takes a sockaddr wants <winsock2.h> or, for IPv6, <ws2tcpip.h>,
        which only the file with the implementation includes; that file includes evloop.h before
-       <windows.h> or defines WIN32_LEAN_AND_MEAN, the others as they like. Poll handles watch sockets only. A socket whose layered service
-       provider hides the system's socket beneath it cannot be watched: EVL_ENOTSUP. There is no fork
-       and no signal to block. SO_REUSEADDR is not set, for it would let others steal the port.
+       <windows.h> or defines WIN32_LEAN_AND_MEAN, the others as they like. Poll handles watch sockets
+       only. A socket whose layered service provider hides the system's socket beneath it cannot be
+       watched: EVL_ENOTSUP. There is no fork and no signal to block. SO_REUSEADDR is not set, for it
+       would let others steal the port.
+     - Files on Windows have no owner and no group, and of the mode only whether the owner may write.
+       Descriptors are the C library's, of which there are 8192 at most.
+     - The time of a file's birth: Linux 4.11 and later, macOS, FreeBSD, NetBSD, Windows. Elsewhere it is
+       that of the last change.
 
 
    Configuration, before the include (the first column also where you only include it)
@@ -198,9 +203,10 @@
      EVLOOP_NO_NET           leaves out streams and TCP
      EVLOOP_NO_THREADS       leaves out evl_thread_*, evl_mutex_* and their kin; a pool's jobs run on the
                              loop's thread, in the poll phase
+     EVLOOP_NO_FS            leaves out files
      EVLOOP_NO_DNS           leaves out name lookup
-     EVLOOP_NO_FS, EVLOOP_NO_PROCESS, EVLOOP_NO_SIGNAL, EVLOOP_NO_FS_EVENT, EVLOOP_NO_TTY,
-     EVLOOP_NO_OS, EVLOOP_NO_DIAG
+     EVLOOP_NO_PROCESS, EVLOOP_NO_SIGNAL, EVLOOP_NO_FS_EVENT, EVLOOP_NO_TTY, EVLOOP_NO_OS,
+     EVLOOP_NO_DIAG
                              leave out parts that this version does not have yet: accepted, no effect
      EVLOOP_MALLOC(size), EVLOOP_CALLOC(count, size), EVLOOP_REALLOC(ptr, size), EVLOOP_FREE(ptr)
                              all four or none; default the C library's. Called from the loop's
@@ -11873,6 +11879,12 @@ static int64_t evli_sys_file_write(evl_file file, const evl_buf_t *bufs, size_t 
     return evli_win_transfer(file, 1, bufs, nbufs, offset, most, (DWORD)fault);
 }
 
+static void evli_sys_file_back(evl_file file, int64_t distance) {
+    LARGE_INTEGER by;
+    by.QuadPart = -distance;
+    SetFilePointerEx(evli_crt_get(file), by, NULL, FILE_CURRENT);
+}
+
 /* Windows does not say when a pipe takes something again. */
 static int evli_sys_file_wait(evl_file file) {
     (void)file;
@@ -14579,8 +14591,8 @@ static const evli_handle_type_t *evli_handle_type_of(evl_handle_type type) {
 
 /* ==== [SECTION] Changelog and licence ==== */
 
-/* 0.1.0  The loop core, timers, tasks, watchers, async, posts, TCP, poll handles, worker pools, name
- *        lookup; epoll, kqueue, I/O completion ports and poll.
+/* 0.1.0  The loop core, timers, tasks, watchers, async, posts, TCP, poll handles, worker pools, files,
+ *        name lookup; epoll, kqueue, I/O completion ports and poll.
  *
  * This file is yours under either of two licences, as you like.
  *
