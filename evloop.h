@@ -1,7 +1,7 @@
 /* evloop.h - an event loop in one file. Public domain (Unlicense) or MIT-0, as you like: see the end.
 
-   Timers, tasks, wake-ups, TCP, descriptor watching and name lookup on one thread, with a pool of
-   others for what would block it, after libuv's model and names (`uv_run` is `evl_run`). On top comes
+   Timers, tasks, wake-ups, TCP, files, descriptor watching and name lookup on one thread, with a pool
+   of others for what would block it, after libuv's model and names (`uv_run` is `evl_run`). On top comes
    what a runtime or a server needs: Node's task queues, lent read buffers, watermarks and caps, stream
    timeouts, time slices for a game's frame.
 
@@ -183,9 +183,14 @@
      - EVL_TCP_REUSEPORT: Linux, FreeBSD, DragonFly.
      - Windows: link with ws2_32. What takes a sockaddr wants <winsock2.h> or, for IPv6, <ws2tcpip.h>,
        which only the file with the implementation includes; that file includes evloop.h before
-       <windows.h> or defines WIN32_LEAN_AND_MEAN, the others as they like. Poll handles watch sockets only. A socket whose layered service
-       provider hides the system's socket beneath it cannot be watched: EVL_ENOTSUP. There is no fork
-       and no signal to block. SO_REUSEADDR is not set, for it would let others steal the port.
+       <windows.h> or defines WIN32_LEAN_AND_MEAN, the others as they like. Poll handles watch sockets
+       only. A socket whose layered service provider hides the system's socket beneath it cannot be
+       watched: EVL_ENOTSUP. There is no fork and no signal to block. SO_REUSEADDR is not set, for it
+       would let others steal the port.
+     - Files on Windows have no owner and no group, and of the mode only whether the owner may write.
+       Descriptors are the C library's, of which there are 8192 at most.
+     - The time of a file's birth: Linux 4.11 and later, macOS, FreeBSD, NetBSD, Windows. Elsewhere it is
+       that of the last change.
 
 
    Configuration, before the include (the first column also where you only include it)
@@ -198,9 +203,10 @@
      EVLOOP_NO_NET           leaves out streams and TCP
      EVLOOP_NO_THREADS       leaves out evl_thread_*, evl_mutex_* and their kin; a pool's jobs run on the
                              loop's thread, in the poll phase
+     EVLOOP_NO_FS            leaves out files
      EVLOOP_NO_DNS           leaves out name lookup
-     EVLOOP_NO_FS, EVLOOP_NO_PROCESS, EVLOOP_NO_SIGNAL, EVLOOP_NO_FS_EVENT, EVLOOP_NO_TTY,
-     EVLOOP_NO_OS, EVLOOP_NO_DIAG
+     EVLOOP_NO_PROCESS, EVLOOP_NO_SIGNAL, EVLOOP_NO_FS_EVENT, EVLOOP_NO_TTY, EVLOOP_NO_OS,
+     EVLOOP_NO_DIAG
                              leave out parts that this version does not have yet: accepted, no effect
      EVLOOP_MALLOC(size), EVLOOP_CALLOC(count, size), EVLOOP_REALLOC(ptr, size), EVLOOP_FREE(ptr)
                              all four or none; default the C library's. Called from the loop's
@@ -2244,6 +2250,7 @@ union evl_any_req {
 #include <ws2tcpip.h>
 #include <mstcpip.h>
 #include <windows.h>
+#include <winioctl.h>
 #include <fcntl.h>
 #include <io.h>
 #include <process.h>
@@ -3696,23 +3703,66 @@ static const struct {
     {ERROR_ACCESS_DENIED, EVL_EPERM},
     {ERROR_ADDRESS_ALREADY_ASSOCIATED, EVL_EADDRINUSE},
     {ERROR_ALREADY_EXISTS, EVL_EEXIST},
+    {ERROR_BAD_EXE_FORMAT, EVL_EFTYPE},
+    {ERROR_BAD_PATHNAME, EVL_ENOENT},
+    {ERROR_BAD_PIPE, EVL_EPIPE},
+    {ERROR_BEGINNING_OF_MEDIA, EVL_EIO},
     {ERROR_BROKEN_PIPE, EVL_EOF},
+    {ERROR_BUFFER_OVERFLOW, EVL_ENAMETOOLONG},
+    {ERROR_BUS_RESET, EVL_EIO},
+    {ERROR_CANNOT_MAKE, EVL_ENOSPC},
+    {ERROR_CANT_ACCESS_FILE, EVL_EACCES},
+    {ERROR_CANT_RESOLVE_FILENAME, EVL_ELOOP},
     {ERROR_CONNECTION_ABORTED, EVL_ECONNABORTED},
     {ERROR_CONNECTION_REFUSED, EVL_ECONNREFUSED},
+    {ERROR_CRC, EVL_EIO},
+    {ERROR_DEVICE_DOOR_OPEN, EVL_EIO},
+    {ERROR_DEVICE_REQUIRES_CLEANING, EVL_EIO},
+    {ERROR_DIRECTORY, EVL_ENOENT},
+    {ERROR_DIR_NOT_EMPTY, EVL_ENOTEMPTY},
+    {ERROR_DISK_CORRUPT, EVL_EIO},
+    {ERROR_DISK_FULL, EVL_ENOSPC},
+    {ERROR_EA_TABLE_FULL, EVL_ENOSPC},
+    {740 /* ERROR_ELEVATION_REQUIRED */, EVL_EACCES}, /* older headers lack the name */
+    {ERROR_END_OF_MEDIA, EVL_ENOSPC},
+    {ERROR_ENVVAR_NOT_FOUND, EVL_ENOENT},
+    {ERROR_EOM_OVERFLOW, EVL_EIO},
+    {ERROR_FILEMARK_DETECTED, EVL_EIO},
+    {ERROR_FILENAME_EXCED_RANGE, EVL_ENAMETOOLONG},
     {ERROR_FILE_EXISTS, EVL_EEXIST},
     {ERROR_FILE_NOT_FOUND, EVL_ENOENT},
+    {ERROR_GEN_FAILURE, EVL_EIO},
+    {ERROR_HANDLE_DISK_FULL, EVL_ENOSPC},
     {ERROR_HOST_UNREACHABLE, EVL_EHOSTUNREACH},
     {ERROR_INSUFFICIENT_BUFFER, EVL_EINVAL},
+    {ERROR_INVALID_BLOCK_LENGTH, EVL_EIO},
+    {ERROR_INVALID_DATA, EVL_EINVAL},
+    {ERROR_INVALID_DRIVE, EVL_ENOENT},
+    {ERROR_INVALID_FLAGS, EVL_EBADF},
+    {ERROR_INVALID_FUNCTION, EVL_EISDIR},
     {ERROR_INVALID_HANDLE, EVL_EBADF},
+    {ERROR_INVALID_NAME, EVL_ENOENT},
     {ERROR_INVALID_PARAMETER, EVL_EINVAL},
+    {ERROR_INVALID_REPARSE_DATA, EVL_ENOENT},
+    {ERROR_IO_DEVICE, EVL_EIO},
+    {ERROR_LOCK_VIOLATION, EVL_EBUSY},
+    {ERROR_META_EXPANSION_TOO_LONG, EVL_E2BIG},
+    {ERROR_MOD_NOT_FOUND, EVL_ENOENT},
     {ERROR_NETNAME_DELETED, EVL_ECONNRESET},
     {ERROR_NETWORK_UNREACHABLE, EVL_ENETUNREACH},
+    {ERROR_NOACCESS, EVL_EFAULT},
+    {ERROR_NOT_A_REPARSE_POINT, EVL_EINVAL},
     {ERROR_NOT_CONNECTED, EVL_ENOTCONN},
     {ERROR_NOT_ENOUGH_MEMORY, EVL_ENOMEM},
     {ERROR_NOT_FOUND, EVL_ENOENT},
+    {ERROR_NOT_SAME_DEVICE, EVL_EXDEV},
     {ERROR_NOT_SUPPORTED, EVL_ENOTSUP},
     {ERROR_NO_DATA, EVL_EPIPE},
+    {ERROR_NO_DATA_DETECTED, EVL_EIO},
+    {ERROR_NO_SIGNAL_SENT, EVL_EIO},
     {ERROR_NO_SYSTEM_RESOURCES, EVL_ENOMEM},
+    {ERROR_NO_UNICODE_TRANSLATION, EVL_ECHARSET},
+    {ERROR_OPEN_FAILED, EVL_EIO},
     {ERROR_OPERATION_ABORTED, EVL_ECANCELED},
     {ERROR_OUTOFMEMORY, EVL_ENOMEM},
     {ERROR_PATH_NOT_FOUND, EVL_ENOENT},
@@ -3720,7 +3770,12 @@ static const struct {
     {ERROR_PIPE_NOT_CONNECTED, EVL_EPIPE},
     {ERROR_PRIVILEGE_NOT_HELD, EVL_EPERM},
     {ERROR_SEM_TIMEOUT, EVL_ETIMEDOUT},
+    {ERROR_SETMARK_DETECTED, EVL_EIO},
+    {ERROR_SHARING_VIOLATION, EVL_EBUSY},
+    {ERROR_SIGNAL_REFUSED, EVL_EIO},
+    {ERROR_SYMLINK_NOT_SUPPORTED, EVL_EINVAL},
     {ERROR_TOO_MANY_OPEN_FILES, EVL_EMFILE},
+    {ERROR_WRITE_PROTECT, EVL_EROFS},
     {WSAEACCES, EVL_EACCES},
     {WSAEADDRINUSE, EVL_EADDRINUSE},
     {WSAEADDRNOTAVAIL, EVL_EADDRNOTAVAIL},
@@ -3753,7 +3808,9 @@ static const struct {
     {WSAESOCKTNOSUPPORT, EVL_ESOCKTNOSUPPORT},
     {WSAETIMEDOUT, EVL_ETIMEDOUT},
     {WSAEWOULDBLOCK, EVL_EAGAIN},
+    {WSAHOST_NOT_FOUND, EVL_ENOENT},
     {WSANOTINITIALISED, EVL_EINVAL},
+    {WSANO_DATA, EVL_ENOENT},
     {WSASYSNOTREADY, EVL_ENETDOWN},
 };
 
@@ -4194,6 +4251,135 @@ static int evli_sys_getnameinfo(const struct sockaddr *addr, char host[1025], ch
 }
 
 #endif /* !EVLOOP_NO_DNS */
+
+/* Decodes the character at *at and moves on, or returns -1: that is no UTF-8. A surrogate, which stands
+ * alone in names that Windows lets pass, is one like any other (WTF-8). */
+static int32_t evli_wtf8_next(const char **at) {
+    const unsigned char *s = (const unsigned char *)*at;
+    uint32_t c = s[0];
+    int i, more = c >= 0xf0 ? 3 : c >= 0xe0 ? 2 : 1;
+    if (c < 0x80) {
+        ++*at;
+        return (int32_t)c;
+    }
+    if (c < 0xc2 || c > 0xf4)
+        return -1;
+    c &= 0x3fu >> more;
+    for (i = 1; i <= more; i++) {
+        if ((s[i] & 0xc0) != 0x80)
+            return -1;
+        c = c << 6 | (s[i] & 0x3fu);
+    }
+    if (c > 0x10ffff || (more == 2 && c < 0x800) || (more == 3 && c < 0x10000))
+        return -1;
+    *at += more + 1;
+    return (int32_t)c;
+}
+
+/* Turns text into UTF-16, without a zero at the end; `wide` NULL only counts. Returns how many units it
+ * takes, or SIZE_MAX when it is no WTF-8: two surrogates that make a pair are one character there. */
+EVLI_SPARE size_t evli_utf8_to_wide(const char *text, WCHAR *wide) {
+    size_t n = 0;
+    int32_t c, last = 0;
+    for (; *text != '\0'; last = c) {
+        c = evli_wtf8_next(&text);
+        if (c < 0 || (c >= 0xdc00 && c <= 0xdfff && last >= 0xd800 && last <= 0xdbff))
+            return SIZE_MAX;
+        if (wide != NULL && c < 0x10000) {
+            wide[n] = (WCHAR)c;
+        } else if (wide != NULL) {
+            wide[n] = (WCHAR)(0xd800 + ((c - 0x10000) >> 10));
+            wide[n + 1] = (WCHAR)(0xdc00 + (c & 0x3ff));
+        }
+        n += c < 0x10000 ? 1 : 2;
+    }
+    return n;
+}
+
+/* … and back: returns the number of bytes. */
+EVLI_SPARE size_t evli_wide_to_utf8(const WCHAR *wide, size_t length, char *text) {
+    size_t i, n = 0;
+    for (i = 0; i < length; i++) {
+        uint32_t c = wide[i], low = i + 1 < length ? wide[i + 1] : 0u;
+        char bytes[4];
+        size_t size = c < 0x80 ? 1 : c < 0x800 ? 2 : 3;
+        if (c >= 0xd800 && c <= 0xdbff && low >= 0xdc00 && low <= 0xdfff) {
+            c = 0x10000 + ((c & 0x3ff) << 10) + (low & 0x3ff);
+            size = 4;
+            i++;
+        }
+        bytes[0] = (char)(size == 1 ? c : (0xf00u >> size & 0xf0) | c >> 6 * (size - 1));
+        bytes[1] = (char)(0x80 | (c >> (size == 4 ? 12 : size == 3 ? 6 : 0) & 0x3f));
+        bytes[2] = (char)(0x80 | (c >> (size == 4 ? 6 : 0) & 0x3f));
+        bytes[3] = (char)(0x80 | (c & 0x3f));
+        if (text != NULL)
+            memcpy(text + n, bytes, size);
+        n += size;
+    }
+    return n;
+}
+
+/* ---- The C library's descriptors ---- */
+
+typedef void(__cdecl *evli_crt_handler_fn)(const wchar_t *, const wchar_t *, const wchar_t *,
+                                           unsigned int, uintptr_t);
+
+/* The C library ends the process when it is given a descriptor that is none, unless the thread has a
+ * handler that returns. */
+static void __cdecl evli_crt_ignore(const wchar_t *expression, const wchar_t *function,
+                                    const wchar_t *file, unsigned int line, uintptr_t reserved) {
+    (void)expression;
+    (void)function;
+    (void)file;
+    (void)line;
+    (void)reserved;
+}
+
+#if defined(_MSC_VER)
+
+static evli_crt_handler_fn evli_crt_handle(evli_crt_handler_fn handler) {
+    return _set_thread_local_invalid_parameter_handler(handler);
+}
+
+#else
+
+typedef evli_crt_handler_fn(__cdecl *evli_crt_set_fn)(evli_crt_handler_fn);
+
+/* The older library, msvcrt.dll, has no such handler, and goes on without. */
+static evli_crt_handler_fn evli_crt_handle(evli_crt_handler_fn handler) {
+    static evli_crt_set_fn set; /* all threads find the same */
+    static uint32_t looked;     /* atomic */
+    if (!evli_load(&looked)) {
+        HMODULE crt = GetModuleHandleW(L"ucrtbase.dll");
+        if (crt != NULL)
+            set = (evli_crt_set_fn)(void (*)(void))GetProcAddress(
+                crt, "_set_thread_local_invalid_parameter_handler");
+        evli_store(&looked, 1);
+    }
+    return set != NULL ? set(handler) : NULL;
+}
+
+#endif
+
+/* The handle of a descriptor, or INVALID_HANDLE_VALUE. */
+EVLI_SPARE HANDLE evli_crt_get(int fd) {
+    const intptr_t no_stdio = -2; /* of a descriptor up to 2 that leads nowhere */
+    evli_crt_handler_fn saved;
+    intptr_t handle;
+    if (fd < 0)
+        return INVALID_HANDLE_VALUE;
+    saved = evli_crt_handle(evli_crt_ignore);
+    handle = (intptr_t)_get_osfhandle(fd);
+    evli_crt_handle(saved);
+    return handle == no_stdio ? INVALID_HANDLE_VALUE : (HANDLE)handle;
+}
+
+EVLI_SPARE int evli_crt_close(int fd) {
+    evli_crt_handler_fn saved = evli_crt_handle(evli_crt_ignore);
+    int r = _close(fd);
+    evli_crt_handle(saved);
+    return r < 0 ? (int)EVL_EBADF : 0;
+}
 
 typedef LONG(WINAPI *evli_gen_random_fn)(void *, PUCHAR, ULONG, ULONG);
 
@@ -11281,6 +11467,1472 @@ EVLOOP_API evl_handle_type evl_guess_handle(evl_file file) {
 
 #if !defined(EVLOOP_NO_FS) && defined(_WIN32)
 
+/* Files through Win32, whose error codes the functions beneath return, 0 for success; the request keeps
+ * the code, beside what it is translated to. */
+static int64_t evli_fs_result(evl_fs_t *req, DWORD error) {
+    req->error = (int32_t)error;
+    return evl_translate_sys_error((int)error);
+}
+
+/* Where the code has not been kept, the likeliest. */
+static int evli_fs_system_error(const evl_fs_t *req) {
+    static const struct {
+        int code;
+        int system;
+    } likely[] = {
+        {EVL_EBADF, ERROR_INVALID_HANDLE},     {EVL_EINVAL, ERROR_INVALID_PARAMETER},
+        {EVL_EISDIR, ERROR_INVALID_FUNCTION},  {EVL_ENOENT, ERROR_PATH_NOT_FOUND},
+        {EVL_ENOMEM, ERROR_NOT_ENOUGH_MEMORY}, {EVL_ENOTDIR, ERROR_DIRECTORY},
+        {EVL_EPERM, ERROR_ACCESS_DENIED},      {EVL_EPIPE, ERROR_BROKEN_PIPE},
+    };
+    size_t i;
+    if (req->result >= 0 || req->error != 0)
+        return req->result < 0 ? (int)req->error : 0;
+    for (i = 0; i < EVLI_COUNT(likely); i++)
+        if (likely[i].code == req->result)
+            return likely[i].system;
+    for (i = 0; i < EVLI_COUNT(evli_win_errors); i++)
+        if (evli_win_errors[i].code == req->result)
+            return evli_win_errors[i].system;
+    return 0;
+}
+
+/* ---- Paths ---- */
+
+#define EVLI_SHARE_ALL (FILE_SHARE_READ | FILE_SHARE_WRITE | FILE_SHARE_DELETE)
+
+/* In UTF-16, on the stack unless it is long. */
+typedef struct {
+    WCHAR *text;
+    size_t length;
+    WCHAR *block; /* NULL: text is in brief */
+    WCHAR brief[260];
+} evli_path_t;
+
+enum {
+    EVLI_PATH_ROOM = 3,    /* behind a path: for what finds all in a directory */
+    EVLI_PATH_SHORT = 248, /* from this length on the system may refuse a path without a prefix */
+    EVLI_PATH_PREFIX_ROOM = 6 /* for the prefix of a path to a server, whose first 2 it replaces */
+};
+
+static void evli_path_free(evli_path_t *path) {
+    evli_free(path->block);
+}
+
+static int evli_is_slash(WCHAR c) {
+    return c == L'\\' || c == L'/';
+}
+
+static int evli_is_drive(const WCHAR *text) {
+    WCHAR letter = (WCHAR)(text[0] | 0x20);
+    return letter >= L'a' && letter <= L'z' && text[1] == L':';
+}
+
+/* \\?\ and \\.\: the system takes what follows as it is, or for a device. */
+static int evli_is_verbatim(const WCHAR *text) {
+    return evli_is_slash(text[0]) && evli_is_slash(text[1]) &&
+           (text[2] == L'?' || text[2] == L'.') && evli_is_slash(text[3]);
+}
+
+/* A relative one counts with the directory that it is relative to. */
+static int evli_path_is_long(const WCHAR *text, size_t length) {
+    if (length == 0 || (length >= 4 && evli_is_verbatim(text)))
+        return 0;
+    if (length < EVLI_PATH_SHORT && !evli_is_slash(text[0]) &&
+        !(length >= 3 && evli_is_drive(text) && evli_is_slash(text[2])))
+        length += GetCurrentDirectoryW(0, NULL);
+    return length >= EVLI_PATH_SHORT;
+}
+
+/* Makes a long path absolute and free of dots, and gives it the prefix with which the system takes up
+ * to 32767 characters. */
+static DWORD evli_path_lengthen(evli_path_t *path) {
+    DWORD size = GetFullPathNameW(path->text, 0, NULL, NULL), length;
+    WCHAR *block, *text;
+    if (size == 0)
+        return GetLastError();
+    block = (WCHAR *)evli_malloc((EVLI_PATH_PREFIX_ROOM + size + EVLI_PATH_ROOM) * sizeof(*block));
+    if (block == NULL)
+        return ERROR_NOT_ENOUGH_MEMORY;
+    text = block + EVLI_PATH_PREFIX_ROOM;
+    length = GetFullPathNameW(path->text, size, text, NULL);
+    if (length == 0 || length >= size) { /* or another thread has changed the directory */
+        evli_free(block);
+        return length == 0 ? GetLastError() : (DWORD)ERROR_PATH_NOT_FOUND;
+    }
+    if (evli_is_drive(text)) {
+        text -= 4;
+        length += 4;
+        memcpy(text, L"\\\\?\\", 4 * sizeof(*text));
+    } else if (!evli_is_verbatim(text)) {
+        text -= 6;
+        length += 6;
+        memcpy(text, L"\\\\?\\UNC\\", 8 * sizeof(*text));
+    }
+    evli_path_free(path);
+    path->block = block;
+    path->text = text;
+    path->length = length;
+    return 0;
+}
+
+/* Takes a path as it is. After an error nothing is to be freed. */
+static DWORD evli_path_init_plain(evli_path_t *path, const char *text) {
+    size_t length = evli_utf8_to_wide(text, NULL);
+    if (length == SIZE_MAX)
+        return ERROR_INVALID_PARAMETER;
+    path->text = path->brief;
+    path->length = length;
+    path->block = NULL;
+    if (length + EVLI_PATH_ROOM > EVLI_COUNT(path->brief)) {
+        path->block = (WCHAR *)evli_malloc((length + EVLI_PATH_ROOM) * sizeof(WCHAR));
+        if (path->block == NULL)
+            return ERROR_NOT_ENOUGH_MEMORY;
+        path->text = path->block;
+    }
+    evli_utf8_to_wide(text, path->text);
+    path->text[length] = L'\0';
+    return 0;
+}
+
+static DWORD evli_path_init(evli_path_t *path, const char *text) {
+    DWORD error = evli_path_init_plain(path, text);
+    if (error == 0 && evli_path_is_long(path->text, path->length)) {
+        error = evli_path_lengthen(path);
+        if (error != 0)
+            evli_path_free(path);
+    }
+    return error;
+}
+
+static int64_t evli_fs_with_wide(evl_fs_t *req, DWORD (*run)(evl_fs_t *req, evli_path_t *path)) {
+    evli_path_t path;
+    DWORD error = evli_path_init(&path, req->path);
+    if (error == 0) {
+        error = run(req, &path);
+        evli_path_free(&path);
+    }
+    return evli_fs_result(req, error);
+}
+
+static int64_t evli_fs_with_wide2(evl_fs_t *req, DWORD (*run)(evl_fs_t *req, evli_path_t *path,
+                                                              evli_path_t *new_path)) {
+    evli_path_t path, new_path;
+    DWORD error = evli_path_init(&path, req->path);
+    if (error == 0) {
+        error = evli_path_init(&new_path, req->priv.new_path);
+        if (error == 0) {
+            error = run(req, &path, &new_path);
+            evli_path_free(&new_path);
+        }
+        evli_path_free(&path);
+    }
+    return evli_fs_result(req, error);
+}
+
+/* Opens what there is for asking and setting, which no other open stands in the way of. */
+static DWORD evli_win_open(const WCHAR *path, DWORD access, int link, HANDLE *file) {
+    DWORD flags = FILE_FLAG_BACKUP_SEMANTICS | (link ? FILE_FLAG_OPEN_REPARSE_POINT : 0);
+    *file = CreateFileW(path, access, EVLI_SHARE_ALL, NULL, OPEN_EXISTING, flags, NULL);
+    return *file == INVALID_HANDLE_VALUE ? GetLastError() : 0;
+}
+
+/* Opens the file of a handle once more, with other rights. */
+static DWORD evli_win_reopen(HANDLE file, DWORD access, HANDLE *again) {
+    DWORD flags = FILE_FLAG_BACKUP_SEMANTICS | FILE_FLAG_OPEN_REPARSE_POINT;
+    *again = ReOpenFile(file, access, EVLI_SHARE_ALL, flags);
+    return *again == INVALID_HANDLE_VALUE ? GetLastError() : 0;
+}
+
+/* ---- Open and close ---- */
+
+/* What CreateFile wants to know. */
+typedef struct {
+    DWORD access;
+    DWORD share;
+    DWORD disposition;
+    DWORD attributes;
+} evli_open_t;
+
+static DWORD evli_open_access(int flags) {
+    DWORD access = 0;
+    switch (flags & (EVL_FS_O_WRONLY | EVL_FS_O_RDWR)) {
+    case EVL_FS_O_RDONLY:
+        access = FILE_GENERIC_READ;
+        break;
+    case EVL_FS_O_WRONLY:
+        access = FILE_GENERIC_WRITE;
+        break;
+    case EVL_FS_O_RDWR:
+        access = FILE_GENERIC_READ | FILE_GENERIC_WRITE;
+        break;
+    default:
+        return 0;
+    }
+    if (flags & EVL_FS_O_APPEND) /* with this right alone all goes to the end, at whatever offset */
+        access = (access & ~(DWORD)FILE_WRITE_DATA) | FILE_APPEND_DATA;
+    if (flags & EVL_FS_O_TEMPORARY)
+        access |= DELETE;
+    return access;
+}
+
+static DWORD evli_open_disposition(int flags) {
+    int create = flags & EVL_FS_O_CREAT, empty = flags & EVL_FS_O_TRUNC;
+    if (create && (flags & EVL_FS_O_EXCL))
+        return CREATE_NEW;
+    if (create)
+        return empty ? CREATE_ALWAYS : OPEN_ALWAYS;
+    return empty ? TRUNCATE_EXISTING : OPEN_EXISTING;
+}
+
+static DWORD evli_open_attributes(int flags, int mode) {
+    const int owner_writes = 0200;
+    DWORD attributes = FILE_ATTRIBUTE_NORMAL | FILE_FLAG_BACKUP_SEMANTICS; /* directories as well */
+    if ((flags & EVL_FS_O_CREAT) && !(mode & owner_writes))
+        attributes |= FILE_ATTRIBUTE_READONLY;
+    if (flags & (EVL_FS_O_TEMPORARY | EVL_FS_O_SHORT_LIVED))
+        attributes |= FILE_ATTRIBUTE_TEMPORARY;
+    if (flags & EVL_FS_O_TEMPORARY)
+        attributes |= FILE_FLAG_DELETE_ON_CLOSE;
+    if (flags & EVL_FS_O_SEQUENTIAL)
+        attributes |= FILE_FLAG_SEQUENTIAL_SCAN;
+    if (flags & EVL_FS_O_RANDOM)
+        attributes |= FILE_FLAG_RANDOM_ACCESS;
+    if (flags & EVL_FS_O_DIRECT)
+        attributes |= FILE_FLAG_NO_BUFFERING;
+    if (flags & (EVL_FS_O_DSYNC | EVL_FS_O_SYNC))
+        attributes |= FILE_FLAG_WRITE_THROUGH;
+    return attributes;
+}
+
+static int evli_has_both(int flags, int one, int other) {
+    return (flags & one) && (flags & other);
+}
+
+static DWORD evli_open_flags(int flags, int mode, evli_open_t *how) {
+    how->access = evli_open_access(flags);
+    if (how->access == 0 || evli_has_both(flags, EVL_FS_O_SEQUENTIAL, EVL_FS_O_RANDOM) ||
+        evli_has_both(flags, EVL_FS_O_DSYNC, EVL_FS_O_SYNC) ||
+        evli_has_both(flags, EVL_FS_O_APPEND, EVL_FS_O_DIRECT))
+        return ERROR_INVALID_PARAMETER;
+    if (flags & EVL_FS_O_DIRECT) /* does not go with the right to append; to write is enough */
+        how->access &= ~(DWORD)FILE_APPEND_DATA;
+    how->share = flags & EVL_FS_O_EXLOCK ? 0 : EVLI_SHARE_ALL;
+    how->disposition = evli_open_disposition(flags);
+    if (how->disposition == TRUNCATE_EXISTING && (how->access & FILE_WRITE_DATA))
+        how->access |= GENERIC_WRITE; /* the same rights, but by the name that is asked for then */
+    how->attributes = evli_open_attributes(flags, mode);
+    return 0;
+}
+
+/* Makes a descriptor of a handle, which it closes when there are none left. */
+static DWORD evli_crt_put(HANDLE file, int flags, int *fd) {
+    *fd = _open_osfhandle((intptr_t)file, flags | _O_NOINHERIT);
+    if (*fd >= 0)
+        return 0;
+    CloseHandle(file);
+    return ERROR_TOO_MANY_OPEN_FILES;
+}
+
+static DWORD evli_open_path(evl_fs_t *req, evli_path_t *path) {
+    evli_open_t how;
+    HANDLE file;
+    DWORD error = evli_open_flags(req->priv.flags, req->priv.mode, &how);
+    if (error != 0)
+        return error;
+    file =
+        CreateFileW(path->text, how.access, how.share, NULL, how.disposition, how.attributes, NULL);
+    if (file == INVALID_HANDLE_VALUE)
+        return GetLastError();
+    return evli_crt_put(file, req->priv.flags & EVL_FS_O_APPEND, &req->priv.file);
+}
+
+/* Where a file would do that there already is, "file exists" is said of a directory. */
+static int64_t evli_fs_open(evl_fs_t *req) {
+    int64_t result = evli_fs_with_wide(req, evli_open_path);
+    if (req->error == ERROR_FILE_EXISTS && (req->priv.flags & EVL_FS_O_CREAT) &&
+        !(req->priv.flags & EVL_FS_O_EXCL))
+        return EVL_EISDIR;
+    return result < 0 ? result : req->priv.file;
+}
+
+/* Standard input and output stay open, as libuv has it. */
+static int64_t evli_fs_close(evl_fs_t *req) {
+    if (req->priv.file >= 0 && req->priv.file <= 2)
+        return 0;
+    return req->priv.file < 0 ? (int)EVL_EBADF : evli_crt_close(req->priv.file);
+}
+
+static DWORD evli_fs_handle(const evl_fs_t *req, HANDLE *file) {
+    *file = evli_crt_get(req->priv.file);
+    return *file == INVALID_HANDLE_VALUE ? (DWORD)ERROR_INVALID_HANDLE : 0;
+}
+
+/* ---- Reading and writing ---- */
+
+static BOOL evli_win_move(HANDLE file, int writes, char *base, DWORD len, DWORD *n,
+                          OVERLAPPED *at) {
+    return writes ? WriteFile(file, base, len, n, at) : ReadFile(file, base, len, n, at);
+}
+
+/* Moves a piece in one call. The end of a file, or of a pipe, is no error. */
+static DWORD evli_win_move_piece(HANDLE file, int writes, char *base, DWORD len, int64_t offset,
+                                 DWORD *n) {
+    OVERLAPPED at;
+    BOOL ok;
+    DWORD error;
+    *n = 0;
+    if (offset < 0) {
+        ok = evli_win_move(file, writes, base, len, n, NULL);
+    } else {
+        memset(&at, 0, sizeof(at));
+        at.Offset = (DWORD)offset;
+        at.OffsetHigh = (DWORD)(offset >> 32);
+        ok = evli_win_move(file, writes, base, len, n, &at);
+        if (!ok && GetLastError() == ERROR_IO_PENDING)
+            ok = GetOverlappedResult(file, &at, n, TRUE);
+    }
+    if (ok || *n > 0) /* of a message that is longer there is a part */
+        return 0;
+    error = GetLastError();
+    return !writes && (error == ERROR_HANDLE_EOF || error == ERROR_BROKEN_PIPE) ? 0 : error;
+}
+
+/* Moves one buffer after the other, as long as all of it is moved. */
+static DWORD evli_win_move_all(HANDLE file, int writes, const evl_buf_t *bufs, size_t nbufs,
+                               int64_t offset, int64_t *done) {
+    const DWORD most = 0x7ffff000; /* in one call */
+    size_t i;
+    for (i = 0; i < nbufs; i++) {
+        DWORD at, n, want;
+        for (at = 0; at < bufs[i].len; at += n) {
+            DWORD error;
+            want = bufs[i].len - at < most ? (DWORD)bufs[i].len - at : most;
+            error = evli_win_move_piece(file, writes, bufs[i].base + at, want,
+                                        offset < 0 ? -1 : offset + *done, &n);
+            *done += n;
+            if (error != 0 || n < want)
+                return error;
+        }
+    }
+    return 0;
+}
+
+/* The file's own position moves with an offset as well: it is put back. What is no file on a disk could
+ * wait for the second buffer while the first is full. */
+static DWORD evli_win_move_bufs(HANDLE file, int writes, const evl_buf_t *bufs, size_t nbufs,
+                                int64_t offset, int64_t *done) {
+    LARGE_INTEGER position, zero;
+    int restore;
+    DWORD error;
+    zero.QuadPart = 0;
+    if (nbufs > 1 && GetFileType(file) != FILE_TYPE_DISK)
+        nbufs = 1;
+    restore = offset >= 0 && SetFilePointerEx(file, zero, &position, FILE_CURRENT);
+    error = evli_win_move_all(file, writes, bufs, nbufs, offset, done);
+    if (restore)
+        SetFilePointerEx(file, position, NULL, FILE_BEGIN);
+    return error;
+}
+
+static int64_t evli_win_transfer(evl_file file, int writes, const evl_buf_t *bufs, size_t nbufs,
+                                 int64_t offset, size_t most, DWORD error) {
+    HANDLE handle = evli_crt_get(file);
+    int64_t done = 0;
+    evl_buf_t first = bufs[0];
+    if (most < first.len) {
+        first.len = (evli_len_t)most;
+        bufs = &first;
+        nbufs = 1;
+    }
+    if (handle == INVALID_HANDLE_VALUE)
+        return EVL_EBADF;
+    if (error == 0)
+        error = evli_win_move_bufs(handle, writes, bufs, nbufs, offset, &done);
+    if (done > 0 || (error == 0 && !writes))
+        return done;
+    switch (error) {
+    case 0: /* a pipe that takes nothing now */
+        return EVL_EAGAIN;
+    case ERROR_ACCESS_DENIED: /* not opened for that */
+        return EVL_EBADF;
+    case ERROR_NO_DATA:
+        return writes ? EVL_EPIPE : EVL_EAGAIN;
+    case ERROR_BROKEN_PIPE:
+        return EVL_EPIPE;
+    default:
+        return evl_translate_sys_error((int)error);
+    }
+}
+
+static int64_t evli_sys_file_read(evl_file file, const evl_buf_t *bufs, size_t nbufs,
+                                  int64_t offset) {
+    size_t most = EVLOOP_SHORT("read", bufs[0].len);
+    int fault = EVLOOP_FAULT("read");
+    return evli_win_transfer(file, 0, bufs, nbufs, offset, most, (DWORD)fault);
+}
+
+static int64_t evli_sys_file_write(evl_file file, const evl_buf_t *bufs, size_t nbufs,
+                                   int64_t offset) {
+    size_t most = EVLOOP_SHORT("write", bufs[0].len);
+    int fault = EVLOOP_FAULT("write");
+    return evli_win_transfer(file, 1, bufs, nbufs, offset, most, (DWORD)fault);
+}
+
+static void evli_sys_file_back(evl_file file, int64_t distance) {
+    LARGE_INTEGER by;
+    by.QuadPart = -distance;
+    SetFilePointerEx(evli_crt_get(file), by, NULL, FILE_CURRENT);
+}
+
+/* Windows does not say when a pipe takes something again. */
+static int evli_sys_file_wait(evl_file file) {
+    (void)file;
+    Sleep(1);
+    return 0;
+}
+
+static int64_t evli_fs_fsync(evl_fs_t *req) {
+    HANDLE file;
+    DWORD error = evli_fs_handle(req, &file);
+    if (error == 0 && !FlushFileBuffers(file))
+        error = GetLastError();
+    return evli_fs_result(req, error);
+}
+
+static int64_t evli_fs_fdatasync(evl_fs_t *req) {
+    return evli_fs_fsync(req);
+}
+
+static int64_t evli_fs_ftruncate(evl_fs_t *req) {
+    FILE_END_OF_FILE_INFO end;
+    HANDLE file;
+    DWORD error = evli_fs_handle(req, &file);
+    end.EndOfFile.QuadPart = req->priv.args.span.offset;
+    if (error == 0 && end.EndOfFile.QuadPart < 0)
+        error = ERROR_INVALID_PARAMETER;
+    if (error == 0 && !SetFileInformationByHandle(file, FileEndOfFileInfo, &end, sizeof(end)))
+        error = GetLastError();
+    return evli_fs_result(req, error);
+}
+
+/* ---- Links ---- */
+
+/* What a link holds, as the system gives it. Places and sizes are in bytes; those of a symlink count
+ * from behind its flags. */
+typedef struct {
+    ULONG tag;
+    USHORT size; /* of what follows `reserved` */
+    USHORT reserved;
+    USHORT target_at, target_size;
+    USHORT shown_at, shown_size;
+    WCHAR text[1];
+} evli_reparse_t;
+
+#define EVLI_TAG_JUNCTION   0xA0000003u
+#define EVLI_TAG_SYMLINK    0xA000000Cu
+#define EVLI_TAG_LX_SYMLINK 0xA000001Du /* made by Linux programs: its target is UTF-8 */
+#define EVLI_TAG_APP_LINK   0x8000001Bu /* to a program out of the system's store */
+
+enum {
+    EVLI_LINK_ROOM = 16384, /* more there is never */
+    EVLI_LINK_HEAD = 8,     /* up to target_at */
+    EVLI_LINK_TEXT_AT = 16
+};
+
+/* Finds the target in a junction or a symlink. The kernel's \??\ is taken off, before a drive or a
+ * server: with it, the target would mean nothing to programs. */
+static DWORD evli_link_plain(evli_reparse_t *link, WCHAR **text, size_t *length) {
+    size_t flags = link->tag == EVLI_TAG_SYMLINK ? 2 : 0; /* in units of the text */
+    size_t start = flags + link->target_at / 2u, n = link->target_size / 2u;
+    WCHAR *at = link->text + start;
+    int kernel, drive, server;
+    if (EVLI_LINK_TEXT_AT + 2 * (start + n) > EVLI_LINK_HEAD + (size_t)link->size)
+        return ERROR_INVALID_REPARSE_DATA;
+    kernel = n >= 4 && memcmp(at, L"\\??\\", 4 * sizeof(*at)) == 0;
+    drive = kernel && n >= 6 && evli_is_drive(at + 4) && (n == 6 || at[6] == L'\\');
+    server = kernel && n >= 8 && (at[4] | 0x20) == L'u' && (at[5] | 0x20) == L'n' &&
+             (at[6] | 0x20) == L'c' && at[7] == L'\\';
+    if (!drive && link->tag == EVLI_TAG_JUNCTION)
+        return ERROR_SYMLINK_NOT_SUPPORTED; /* a volume that is mounted here */
+    if (server)
+        at[6] = L'\\';
+    *text = at + (drive ? 4 : server ? 6 : 0);
+    *length = n - (drive ? 4u : server ? 6u : 0u);
+    return 0;
+}
+
+/* The third of its strings is the program, behind a version. */
+static DWORD evli_link_app(evli_reparse_t *link, WCHAR **text, size_t *length) {
+    WCHAR *at = (WCHAR *)(void *)((char *)link + EVLI_LINK_HEAD + sizeof(ULONG));
+    WCHAR *end = (WCHAR *)(void *)((char *)link + EVLI_LINK_HEAD + link->size / 2 * 2);
+    int i;
+    for (i = 0; i < 3; i++) {
+        *text = at;
+        while (at < end && *at != L'\0')
+            at++;
+        *length = (size_t)(at - *text);
+        if (at >= end || *length == 0)
+            return ERROR_SYMLINK_NOT_SUPPORTED;
+        at++;
+    }
+    if (*length < 3 || !evli_is_drive(*text) || (*text)[2] != L'\\')
+        return ERROR_SYMLINK_NOT_SUPPORTED;
+    return 0;
+}
+
+/* Makes a text of it, of which *size tells the bytes; target NULL: only that. */
+static DWORD evli_reparse_text(const WCHAR *wide, size_t length, char **target, size_t *size) {
+    *size = evli_wide_to_utf8(wide, length, NULL);
+    if (target == NULL)
+        return 0;
+    *target = (char *)evli_malloc(*size + 1);
+    if (*target == NULL)
+        return ERROR_NOT_ENOUGH_MEMORY;
+    evli_wide_to_utf8(wide, length, *target);
+    (*target)[*size] = '\0';
+    return 0;
+}
+
+static DWORD evli_link_lx(const evli_reparse_t *link, char **target, size_t *size) {
+    const size_t version = sizeof(ULONG);
+    if (link->size < version)
+        return ERROR_INVALID_REPARSE_DATA;
+    *size = link->size - version;
+    if (target == NULL)
+        return 0;
+    *target = (char *)evli_malloc(*size + 1);
+    if (*target == NULL)
+        return ERROR_NOT_ENOUGH_MEMORY;
+    memcpy(*target, (const char *)link + EVLI_LINK_HEAD + version, *size);
+    (*target)[*size] = '\0';
+    return 0;
+}
+
+static DWORD evli_link_parse(evli_reparse_t *link, char **target, size_t *size) {
+    WCHAR *text;
+    size_t length;
+    DWORD error;
+    switch (link->tag) {
+    case EVLI_TAG_SYMLINK:
+    case EVLI_TAG_JUNCTION:
+        error = evli_link_plain(link, &text, &length);
+        break;
+    case EVLI_TAG_APP_LINK:
+        error = evli_link_app(link, &text, &length);
+        break;
+    case EVLI_TAG_LX_SYMLINK:
+        return evli_link_lx(link, target, size);
+    default:
+        return ERROR_SYMLINK_NOT_SUPPORTED;
+    }
+    return error != 0 ? error : evli_reparse_text(text, length, target, size);
+}
+
+/* Where a link leads. Other reparse points are no links: ERROR_SYMLINK_NOT_SUPPORTED. */
+static DWORD evli_link_read(HANDLE file, char **target, size_t *size) {
+    evli_reparse_t *link = (evli_reparse_t *)evli_calloc(1, EVLI_LINK_ROOM);
+    DWORD n, error;
+    if (link == NULL)
+        return ERROR_NOT_ENOUGH_MEMORY;
+    if (DeviceIoControl(file, FSCTL_GET_REPARSE_POINT, NULL, 0, link, EVLI_LINK_ROOM, &n, NULL))
+        error = n < EVLI_LINK_HEAD || link->size > n - EVLI_LINK_HEAD
+                    ? (DWORD)ERROR_INVALID_REPARSE_DATA
+                    : evli_link_parse(link, target, size);
+    else
+        error = GetLastError();
+    evli_free(link);
+    return error;
+}
+
+static DWORD evli_readlink_path(evl_fs_t *req, evli_path_t *path) {
+    char *target = NULL;
+    size_t size;
+    HANDLE file;
+    DWORD error = evli_win_open(path->text, 0, 1, &file);
+    if (error != 0)
+        return error;
+    error = evli_link_read(file, &target, &size);
+    CloseHandle(file);
+    req->ptr = target;
+    return error;
+}
+
+static int64_t evli_fs_readlink(evl_fs_t *req) {
+    int64_t result = evli_fs_with_wide(req, evli_readlink_path);
+    return req->error == ERROR_NOT_A_REPARSE_POINT ? (int)EVL_EINVAL : result;
+}
+
+/* Writes a junction's target, which is absolute and has no prefix, twice: for the kernel with its own
+ * prefix, and for people. */
+static size_t evli_junction_fill(evli_reparse_t *link, const WCHAR *target, size_t length) {
+    WCHAR *at = link->text;
+    size_t prefix = 4, size = length * sizeof(*at);
+    link->tag = EVLI_TAG_JUNCTION;
+    link->target_at = 0;
+    link->target_size = (USHORT)(prefix * sizeof(*at) + size);
+    memcpy(at, L"\\??\\", prefix * sizeof(*at));
+    memcpy(at + prefix, target, size);
+    link->shown_at = (USHORT)(link->target_size + sizeof(*at));
+    link->shown_size = (USHORT)size;
+    memcpy(at + prefix + length + 1, target, size);
+    size = EVLI_LINK_TEXT_AT + (prefix + 2 * length + 2) * sizeof(*at);
+    link->size = (USHORT)(size - EVLI_LINK_HEAD);
+    return size;
+}
+
+static DWORD evli_junction_set(const WCHAR *path, const WCHAR *target, size_t length) {
+    evli_reparse_t *link;
+    HANDLE file;
+    DWORD n, error;
+    if (EVLI_LINK_TEXT_AT + (2 * length + 6) * sizeof(*target) > EVLI_LINK_ROOM)
+        return ERROR_FILENAME_EXCED_RANGE;
+    link = (evli_reparse_t *)evli_calloc(1, EVLI_LINK_ROOM);
+    if (link == NULL)
+        return ERROR_NOT_ENOUGH_MEMORY;
+    error = evli_win_open(path, GENERIC_WRITE, 1, &file);
+    if (error == 0) {
+        size_t size = evli_junction_fill(link, target, length);
+        if (!DeviceIoControl(file, FSCTL_SET_REPARSE_POINT, link, (DWORD)size, NULL, 0, &n, NULL))
+            error = GetLastError();
+        CloseHandle(file);
+    }
+    evli_free(link);
+    return error;
+}
+
+static DWORD evli_junction_make(const WCHAR *path, const WCHAR *target, size_t length) {
+    DWORD error;
+    if (!CreateDirectoryW(path, NULL))
+        return GetLastError();
+    error = evli_junction_set(path, target, length);
+    if (error != 0)
+        RemoveDirectoryW(path);
+    return error;
+}
+
+/* The kernel reads a junction without the care that Win32 takes of paths, so that is taken here. */
+static DWORD evli_junction_path(evl_fs_t *req, evli_path_t *new_path) {
+    evli_path_t target;
+    DWORD error = evli_path_init_plain(&target, req->path);
+    if (error != 0)
+        return error;
+    if (target.length >= 4 && memcmp(target.text, L"\\\\?\\", 4 * sizeof(WCHAR)) == 0) {
+        error = evli_junction_make(new_path->text, target.text + 4, target.length - 4);
+    } else if (target.length < 3 || !evli_is_drive(target.text) || !evli_is_slash(target.text[2])) {
+        error = ERROR_INVALID_PARAMETER;
+    } else {
+        error = evli_path_lengthen(&target);
+        if (error == 0)
+            error = evli_junction_make(new_path->text, target.text + 4, target.length - 4);
+    }
+    evli_path_free(&target);
+    return error;
+}
+
+/* A target is kept as it is given, but for its slashes, which nobody else turns. */
+static DWORD evli_symlink_path(evl_fs_t *req, evli_path_t *new_path) {
+    const DWORD unprivileged = 2; /* since Windows 10 1703, for developers; refused before */
+    DWORD flags = req->priv.flags & EVL_FS_SYMLINK_DIR ? SYMBOLIC_LINK_FLAG_DIRECTORY : 0;
+    evli_path_t target;
+    size_t i;
+    DWORD error = evli_path_init_plain(&target, req->path);
+    if (error != 0)
+        return error;
+    for (i = 0; i < target.length; i++)
+        if (target.text[i] == L'/')
+            target.text[i] = L'\\';
+    if (!CreateSymbolicLinkW(new_path->text, target.text, flags | unprivileged))
+        error = GetLastError();
+    if (error == ERROR_INVALID_PARAMETER)
+        error = CreateSymbolicLinkW(new_path->text, target.text, flags) ? 0 : GetLastError();
+    evli_path_free(&target);
+    return error;
+}
+
+static int64_t evli_fs_symlink(evl_fs_t *req) {
+    int junction = req->priv.flags & EVL_FS_SYMLINK_JUNCTION;
+    evli_path_t new_path;
+    DWORD error = evli_path_init(&new_path, req->priv.new_path);
+    if (error == 0) {
+        error = junction ? evli_junction_path(req, &new_path) : evli_symlink_path(req, &new_path);
+        evli_path_free(&new_path);
+    }
+    return evli_fs_result(req, error);
+}
+
+static DWORD evli_link_paths(evl_fs_t *req, evli_path_t *path, evli_path_t *new_path) {
+    (void)req;
+    return CreateHardLinkW(new_path->text, path->text, NULL) ? 0 : GetLastError();
+}
+
+static int64_t evli_fs_link(evl_fs_t *req) {
+    return evli_fs_with_wide2(req, evli_link_paths);
+}
+
+/* ---- What there is to know of a file ---- */
+
+enum {
+    EVLI_MODE_PIPE = 0010000,
+    EVLI_MODE_CHAR = 0020000,
+    EVLI_MODE_DIR = 0040000,
+    EVLI_MODE_FILE = 0100000,
+    EVLI_MODE_LINK = 0120000
+};
+
+#define EVLI_FILETIME_1970 INT64_C(116444736000000000) /* Windows counts 100 ns since 1601 */
+
+static int64_t evli_filetime(const FILETIME *time) {
+    return (int64_t)((uint64_t)time->dwHighDateTime << 32 | time->dwLowDateTime);
+}
+
+static evl_timespec_t evli_timespec(int64_t filetime) {
+    const int64_t per_second = 10000000;
+    int64_t ticks = filetime - EVLI_FILETIME_1970, part = ticks % per_second;
+    evl_timespec_t time;
+    time.tv_sec = (long)(ticks / per_second - (part < 0));
+    time.tv_nsec = (long)(part < 0 ? part + per_second : part) * 100;
+    return time;
+}
+
+static uint64_t evli_stat_mode(DWORD attributes, int link) {
+    uint64_t type = link                                    ? EVLI_MODE_LINK
+                    : attributes & FILE_ATTRIBUTE_DIRECTORY ? EVLI_MODE_DIR
+                                                            : EVLI_MODE_FILE;
+    return type | (attributes & FILE_ATTRIBUTE_READONLY ? 0444u : 0666u);
+}
+
+/* What is no file has no more to tell. */
+static void evli_stat_device(evl_stat_t *to, uint64_t mode, uint64_t device) {
+    memset(to, 0, sizeof(*to));
+    to->st_mode = mode;
+    to->st_nlink = 1;
+    to->st_rdev = device << 16;
+    to->st_blksize = 4096;
+}
+
+/* Of a link itself, or else of what it leads to. */
+static DWORD evli_stat_handle(HANDLE file, int link, evl_stat_t *to) {
+    BY_HANDLE_FILE_INFORMATION about;
+    FILE_BASIC_INFO basic;
+    FILE_STANDARD_INFO standard;
+    size_t size = 0;
+    DWORD error;
+    if (!GetFileInformationByHandle(file, &about)) {
+        error = GetLastError();
+        if (GetFileType(file) != FILE_TYPE_CHAR)
+            return error;
+        evli_stat_device(to, EVLI_MODE_CHAR | 0666, FILE_DEVICE_NULL);
+        return 0;
+    }
+    if (!GetFileInformationByHandleEx(file, FileBasicInfo, &basic, sizeof(basic)) ||
+        !GetFileInformationByHandleEx(file, FileStandardInfo, &standard, sizeof(standard)))
+        return GetLastError();
+    link = link && (about.dwFileAttributes & FILE_ATTRIBUTE_REPARSE_POINT);
+    error = link ? evli_link_read(file, NULL, &size) : 0;
+    if (error != 0)
+        return error;
+    memset(to, 0, sizeof(*to));
+    to->st_dev = about.dwVolumeSerialNumber;
+    to->st_mode = evli_stat_mode(about.dwFileAttributes, link);
+    to->st_nlink = about.nNumberOfLinks;
+    to->st_ino = (uint64_t)about.nFileIndexHigh << 32 | about.nFileIndexLow;
+    to->st_size = link ? size
+                  : about.dwFileAttributes & FILE_ATTRIBUTE_DIRECTORY
+                      ? 0
+                      : (uint64_t)standard.EndOfFile.QuadPart;
+    to->st_blksize = 4096;
+    to->st_blocks = (uint64_t)standard.AllocationSize.QuadPart / 512;
+    to->st_atim = evli_timespec(basic.LastAccessTime.QuadPart);
+    to->st_mtim = evli_timespec(basic.LastWriteTime.QuadPart);
+    to->st_ctim = evli_timespec(basic.ChangeTime.QuadPart);
+    to->st_birthtim = evli_timespec(basic.CreationTime.QuadPart);
+    return 0;
+}
+
+/* What the directory tells of a file that may not be opened, such as the one for swapping. */
+static DWORD evli_stat_listed(const WCHAR *path, int link, evl_stat_t *to, DWORD refused) {
+    WIN32_FIND_DATAW found;
+    HANDLE search;
+    if (wcspbrk(path + (evli_is_verbatim(path) ? 4 : 0), L"*?<>\"") != NULL)
+        return refused;
+    search = FindFirstFileW(path, &found);
+    if (search == INVALID_HANDLE_VALUE)
+        return refused;
+    FindClose(search);
+    if (found.dwFileAttributes & FILE_ATTRIBUTE_REPARSE_POINT) {
+        if (!link ||
+            (found.dwReserved0 != EVLI_TAG_SYMLINK && found.dwReserved0 != EVLI_TAG_JUNCTION))
+            return refused;
+    } else {
+        link = 0;
+    }
+    memset(to, 0, sizeof(*to));
+    to->st_mode = evli_stat_mode(found.dwFileAttributes, link);
+    to->st_nlink = 1;
+    if (!link && !(found.dwFileAttributes & FILE_ATTRIBUTE_DIRECTORY))
+        to->st_size = (uint64_t)found.nFileSizeHigh << 32 | found.nFileSizeLow;
+    to->st_blksize = 4096;
+    to->st_blocks = (to->st_size + 511) / 512;
+    to->st_atim = evli_timespec(evli_filetime(&found.ftLastAccessTime));
+    to->st_mtim = evli_timespec(evli_filetime(&found.ftLastWriteTime));
+    to->st_birthtim = evli_timespec(evli_filetime(&found.ftCreationTime));
+    to->st_ctim = to->st_mtim;
+    return 0;
+}
+
+static DWORD evli_stat_open(const WCHAR *path, int link, evl_stat_t *to) {
+    HANDLE file;
+    DWORD error = evli_win_open(path, FILE_READ_ATTRIBUTES, link, &file);
+    if (error == ERROR_ACCESS_DENIED || error == ERROR_SHARING_VIOLATION)
+        return evli_stat_listed(path, link, to, error);
+    if (error == 0) {
+        error = evli_stat_handle(file, link, to);
+        CloseHandle(file);
+    }
+    return error;
+}
+
+/* A reparse point that is no link is what it leads to. A slash at the end says nothing, as libuv has
+ * it. */
+static DWORD evli_stat_path(evl_fs_t *req, evli_path_t *path) {
+    int link = req->fs_type == EVL_FS_LSTAT;
+    size_t last = path->length > 1 ? path->length - 1 : 0;
+    DWORD error;
+    if (last > 0 && evli_is_slash(path->text[last]) && path->text[last - 1] != L':')
+        path->text[last] = L'\0';
+    error = evli_stat_open(path->text, link, &req->statbuf);
+    if (link && (error == ERROR_SYMLINK_NOT_SUPPORTED || error == ERROR_NOT_A_REPARSE_POINT))
+        error = evli_stat_open(path->text, 0, &req->statbuf);
+    return error;
+}
+
+/* EVL_UNKNOWN_HANDLE: it is none. */
+static evl_handle_type evli_guess_win(HANDLE file) {
+    DWORD mode;
+    if (file == INVALID_HANDLE_VALUE)
+        return EVL_UNKNOWN_HANDLE;
+    switch (GetFileType(file)) {
+    case FILE_TYPE_CHAR:
+        return GetConsoleMode(file, &mode) ? EVL_TTY : EVL_FILE;
+    case FILE_TYPE_PIPE:
+        return EVL_NAMED_PIPE;
+    case FILE_TYPE_DISK:
+        return EVL_FILE;
+    default:
+        return EVL_UNKNOWN_HANDLE;
+    }
+}
+
+EVLOOP_API evl_handle_type evl_guess_handle(evl_file file) {
+    return evli_guess_win(evli_crt_get(file));
+}
+
+static DWORD evli_stat_file(HANDLE file, evl_stat_t *to) {
+    switch (evli_guess_win(file)) {
+    case EVL_FILE:
+        return evli_stat_handle(file, 0, to);
+    case EVL_TTY:
+        evli_stat_device(to, EVLI_MODE_CHAR, FILE_DEVICE_CONSOLE);
+        break;
+    case EVL_NAMED_PIPE:
+        evli_stat_device(to, EVLI_MODE_PIPE, FILE_DEVICE_NAMED_PIPE);
+        break;
+    default:
+        return ERROR_INVALID_HANDLE;
+    }
+    to->st_ino = (uint64_t)(uintptr_t)file;
+    return 0;
+}
+
+static int64_t evli_fs_stat(evl_fs_t *req) {
+    int64_t result;
+    HANDLE file;
+    if (req->fs_type == EVL_FS_FSTAT) {
+        DWORD error = evli_fs_handle(req, &file);
+        result = evli_fs_result(req, error != 0 ? error : evli_stat_file(file, &req->statbuf));
+    } else {
+        result = evli_fs_with_wide(req, evli_stat_path);
+    }
+    if (result == 0)
+        req->ptr = &req->statbuf;
+    return result;
+}
+
+/* ---- Access, mode, owner, times ---- */
+
+/* Whether a link leads to something. */
+static DWORD evli_access_target(const WCHAR *path) {
+    HANDLE file;
+    DWORD error = evli_win_open(path, FILE_READ_ATTRIBUTES, 0, &file);
+    if (error == 0)
+        CloseHandle(file);
+    return error == ERROR_FILE_NOT_FOUND || error == ERROR_PATH_NOT_FOUND ||
+                   error == ERROR_CANT_RESOLVE_FILENAME
+               ? error
+               : 0;
+}
+
+static DWORD evli_access_path(evl_fs_t *req, evli_path_t *path) {
+    const int writes = 2; /* W_OK */
+    DWORD attributes = GetFileAttributesW(path->text);
+    if (attributes == INVALID_FILE_ATTRIBUTES)
+        return GetLastError();
+    if ((req->priv.mode & writes) && (attributes & FILE_ATTRIBUTE_READONLY) &&
+        !(attributes & FILE_ATTRIBUTE_DIRECTORY)) /* of which the attribute means something else */
+        return ERROR_ACCESS_DENIED;
+    return attributes & FILE_ATTRIBUTE_REPARSE_POINT ? evli_access_target(path->text) : 0;
+}
+
+static int64_t evli_fs_access(evl_fs_t *req) {
+    return evli_fs_with_wide(req, evli_access_path);
+}
+
+static DWORD evli_chmod_handle(HANDLE file, int mode) {
+    const int owner_writes = 0200;
+    FILE_BASIC_INFO basic;
+    DWORD attributes;
+    if (!GetFileInformationByHandleEx(file, FileBasicInfo, &basic, sizeof(basic)))
+        return GetLastError();
+    attributes = basic.FileAttributes & ~(DWORD)(FILE_ATTRIBUTE_READONLY | FILE_ATTRIBUTE_NORMAL);
+    if (!(mode & owner_writes))
+        attributes |= FILE_ATTRIBUTE_READONLY;
+    memset(&basic, 0, sizeof(basic)); /* 0: as it is */
+    basic.FileAttributes = attributes != 0 ? attributes : FILE_ATTRIBUTE_NORMAL;
+    return SetFileInformationByHandle(file, FileBasicInfo, &basic, sizeof(basic)) ? 0
+                                                                                  : GetLastError();
+}
+
+static DWORD evli_chmod_path(evl_fs_t *req, evli_path_t *path) {
+    HANDLE file;
+    DWORD error = evli_win_open(path->text, FILE_READ_ATTRIBUTES | FILE_WRITE_ATTRIBUTES, 0, &file);
+    if (error == 0) {
+        error = evli_chmod_handle(file, req->priv.mode);
+        CloseHandle(file);
+    }
+    return error;
+}
+
+static int64_t evli_fs_chmod(evl_fs_t *req) {
+    return evli_fs_with_wide(req, evli_chmod_path);
+}
+
+static int64_t evli_fs_fchmod(evl_fs_t *req) {
+    HANDLE file, again;
+    DWORD error = evli_fs_handle(req, &file);
+    if (error == 0)
+        error = evli_win_reopen(file, FILE_READ_ATTRIBUTES | FILE_WRITE_ATTRIBUTES, &again);
+    if (error == 0) {
+        error = evli_chmod_handle(again, req->priv.mode);
+        CloseHandle(again);
+    }
+    return evli_fs_result(req, error);
+}
+
+/* Files have no owner by number: nothing is done, and nothing looked at. */
+static int64_t evli_fs_chown(evl_fs_t *req) {
+    (void)req;
+    return 0;
+}
+
+static int64_t evli_fs_fchown(evl_fs_t *req) {
+    return evli_fs_chown(req);
+}
+
+static int64_t evli_fs_lchown(evl_fs_t *req) {
+    return evli_fs_chown(req);
+}
+
+/* Returns where the time is, NULL for one that stays. */
+static const FILETIME *evli_utime(int64_t us, FILETIME *time, DWORD *error) {
+    const int64_t most = INT64_MAX / 10 - EVLI_FILETIME_1970;
+    int64_t ticks;
+    if (us == EVLI_TIME_OMIT)
+        return NULL;
+    if (us == EVLI_TIME_NOW) {
+        GetSystemTimePreciseAsFileTime(time);
+        return time;
+    }
+    if (us > most || us <= -EVLI_FILETIME_1970 / 10) { /* 1601 is the first, and 0 none */
+        *error = ERROR_INVALID_PARAMETER;
+        return NULL;
+    }
+    ticks = us * 10 + EVLI_FILETIME_1970;
+    time->dwLowDateTime = (DWORD)ticks;
+    time->dwHighDateTime = (DWORD)(ticks >> 32);
+    return time;
+}
+
+static DWORD evli_utime_handle(evl_fs_t *req, HANDLE file) {
+    FILETIME accessed, written;
+    DWORD error = 0;
+    const FILETIME *atime = evli_utime(req->priv.args.times_us[0], &accessed, &error);
+    const FILETIME *mtime = evli_utime(req->priv.args.times_us[1], &written, &error);
+    if (error == 0 && !SetFileTime(file, NULL, atime, mtime))
+        error = GetLastError();
+    return error;
+}
+
+static DWORD evli_utime_path(evl_fs_t *req, evli_path_t *path) {
+    HANDLE file;
+    DWORD error =
+        evli_win_open(path->text, FILE_WRITE_ATTRIBUTES, req->fs_type == EVL_FS_LUTIME, &file);
+    if (error == 0) {
+        error = evli_utime_handle(req, file);
+        CloseHandle(file);
+    }
+    return error;
+}
+
+/* A file that is open for reading does not let its times be set: by another handle it does. */
+static DWORD evli_utime_file(evl_fs_t *req) {
+    HANDLE file, again;
+    DWORD error = evli_fs_handle(req, &file);
+    if (error == 0)
+        error = evli_utime_handle(req, file);
+    if (error == ERROR_ACCESS_DENIED && evli_win_reopen(file, FILE_WRITE_ATTRIBUTES, &again) == 0) {
+        error = evli_utime_handle(req, again);
+        CloseHandle(again);
+    }
+    return error;
+}
+
+static int64_t evli_fs_utime(evl_fs_t *req) {
+    if (req->fs_type == EVL_FS_FUTIME)
+        return evli_fs_result(req, evli_utime_file(req));
+    return evli_fs_with_wide(req, evli_utime_path);
+}
+
+/* ---- Removing and renaming ---- */
+
+/* Of FILE_INFO_BY_HANDLE_CLASS, where some headers count wrong. */
+enum { EVLI_INFO_DISPOSITION_EX = 21, EVLI_INFO_RENAME_EX = 22 };
+
+/* Whether the system, or the file system, does not know a call. */
+static int evli_win_is_missing(DWORD error) {
+    return error == ERROR_INVALID_PARAMETER || error == ERROR_INVALID_FUNCTION ||
+           error == ERROR_NOT_SUPPORTED || error == ERROR_CALL_NOT_IMPLEMENTED ||
+           error == ERROR_INVALID_LEVEL;
+}
+
+/* The name goes when the last handle does; a file that is read-only has to be made another before. */
+static DWORD evli_remove_late(HANDLE file, DWORD attributes) {
+    FILE_DISPOSITION_INFO disposition;
+    HANDLE again = INVALID_HANDLE_VALUE;
+    DWORD error = 0;
+    if (attributes & FILE_ATTRIBUTE_READONLY) {
+        error = evli_win_reopen(file, FILE_READ_ATTRIBUTES | FILE_WRITE_ATTRIBUTES, &again);
+        if (error == 0)
+            error = evli_chmod_handle(again, 0666);
+    }
+    disposition.DeleteFile = TRUE;
+    if (error == 0 &&
+        !SetFileInformationByHandle(file, FileDispositionInfo, &disposition, sizeof(disposition))) {
+        error = GetLastError();
+        if (attributes & FILE_ATTRIBUTE_READONLY)
+            evli_chmod_handle(again, 0444);
+    }
+    if (again != INVALID_HANDLE_VALUE)
+        CloseHandle(again);
+    return error;
+}
+
+/* The name goes at once where that can be had (Windows 10 1607, NTFS), read-only (1809) or not. */
+static DWORD evli_remove_handle(HANDLE file, DWORD attributes) {
+    const DWORD at_once = 0x01 | 0x02, read_only = 0x10;
+    DWORD flags = at_once | read_only, error;
+    if (SetFileInformationByHandle(file, (FILE_INFO_BY_HANDLE_CLASS)EVLI_INFO_DISPOSITION_EX,
+                                   &flags, sizeof(flags)))
+        return 0;
+    error = GetLastError();
+    return evli_win_is_missing(error) ? evli_remove_late(file, attributes) : error;
+}
+
+/* Of directories, unlink takes those that are links, and rmdir all. */
+static DWORD evli_remove_check(HANDLE file, int rmdir, DWORD *attributes) {
+    FILE_BASIC_INFO basic;
+    size_t size;
+    DWORD error;
+    if (!GetFileInformationByHandleEx(file, FileBasicInfo, &basic, sizeof(basic)))
+        return GetLastError();
+    *attributes = basic.FileAttributes;
+    if (!(basic.FileAttributes & FILE_ATTRIBUTE_DIRECTORY))
+        return rmdir ? (DWORD)ERROR_DIRECTORY : 0;
+    if (rmdir)
+        return 0;
+    if (!(basic.FileAttributes & FILE_ATTRIBUTE_REPARSE_POINT))
+        return ERROR_ACCESS_DENIED;
+    error = evli_link_read(file, NULL, &size);
+    return error == ERROR_SYMLINK_NOT_SUPPORTED ? (DWORD)ERROR_ACCESS_DENIED : error;
+}
+
+static DWORD evli_remove_path(evl_fs_t *req, evli_path_t *path) {
+    HANDLE file;
+    DWORD attributes = 0;
+    DWORD error = evli_win_open(path->text, FILE_READ_ATTRIBUTES | DELETE, 1, &file);
+    if (error != 0)
+        return error;
+    error = evli_remove_check(file, req->fs_type == EVL_FS_RMDIR, &attributes);
+    if (error == 0)
+        error = evli_remove_handle(file, attributes);
+    CloseHandle(file);
+    return error;
+}
+
+static int64_t evli_fs_unlink(evl_fs_t *req) {
+    return evli_fs_with_wide(req, evli_remove_path);
+}
+
+static int64_t evli_fs_rmdir(evl_fs_t *req) {
+    return evli_fs_with_wide(req, evli_remove_path);
+}
+
+/* FILE_RENAME_INFO, with flags. */
+typedef struct {
+    DWORD flags;
+    HANDLE root;
+    DWORD size;
+    WCHAR text[1];
+} evli_rename_t;
+
+/* Replaces a file that somebody has open (Windows 10 1709, NTFS). */
+static DWORD evli_rename_over(const evli_path_t *path, const evli_path_t *new_path) {
+    const DWORD replace = 0x01, at_once = 0x02;
+    size_t size = offsetof(evli_rename_t, text) + (new_path->length + 1) * sizeof(WCHAR);
+    evli_rename_t *to;
+    HANDLE file;
+    DWORD error = evli_win_open(path->text, DELETE | SYNCHRONIZE, 1, &file);
+    if (error != 0)
+        return error;
+    to = (evli_rename_t *)evli_calloc(1, sizeof(*to) + size);
+    if (to == NULL) {
+        CloseHandle(file);
+        return ERROR_NOT_ENOUGH_MEMORY;
+    }
+    to->flags = replace | at_once;
+    to->size = (DWORD)(new_path->length * sizeof(WCHAR));
+    memcpy(to->text, new_path->text, to->size);
+    if (!SetFileInformationByHandle(file, (FILE_INFO_BY_HANDLE_CLASS)EVLI_INFO_RENAME_EX, to,
+                                    (DWORD)size))
+        error = GetLastError();
+    CloseHandle(file);
+    evli_free(to);
+    return error;
+}
+
+static DWORD evli_rename_paths(evl_fs_t *req, evli_path_t *path, evli_path_t *new_path) {
+    DWORD error, attributes;
+    (void)req;
+    if (MoveFileExW(path->text, new_path->text, MOVEFILE_REPLACE_EXISTING))
+        return 0;
+    error = GetLastError();
+    if (error != ERROR_ACCESS_DENIED)
+        return error;
+    attributes = GetFileAttributesW(new_path->text);
+    if (attributes == INVALID_FILE_ATTRIBUTES ||
+        (attributes & (FILE_ATTRIBUTE_DIRECTORY | FILE_ATTRIBUTE_READONLY)))
+        return error;
+    return evli_rename_over(path, new_path) == 0 ? 0 : error;
+}
+
+static int64_t evli_fs_rename(evl_fs_t *req) {
+    return evli_fs_with_wide2(req, evli_rename_paths);
+}
+
+/* ---- Making ---- */
+
+static DWORD evli_mkdir_path(evl_fs_t *req, evli_path_t *path) {
+    (void)req;
+    return CreateDirectoryW(path->text, NULL) ? 0 : GetLastError();
+}
+
+static int64_t evli_fs_mkdir(evl_fs_t *req) {
+    int64_t result = evli_fs_with_wide(req, evli_mkdir_path);
+    return req->error == ERROR_INVALID_NAME || req->error == ERROR_DIRECTORY ? (int)EVL_EINVAL
+                                                                             : result;
+}
+
+static DWORD evli_mkstemp_path(evl_fs_t *req, evli_path_t *path) {
+    HANDLE file = CreateFileW(path->text, GENERIC_READ | GENERIC_WRITE, EVLI_SHARE_ALL, NULL,
+                              CREATE_NEW, FILE_ATTRIBUTE_NORMAL, NULL);
+    DWORD error;
+    if (file == INVALID_HANDLE_VALUE)
+        return GetLastError();
+    error = evli_crt_put(file, 0, &req->priv.file);
+    if (error != 0)
+        DeleteFileW(path->text);
+    return error;
+}
+
+enum { EVLI_TEMP_LETTERS = 6 };
+
+/* Writes other letters into the template and into its wide twin. */
+static DWORD evli_temp_name(char *end, WCHAR *wide_end) {
+    static const char letters[] = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789";
+    char bytes[sizeof(uint64_t)];
+    uint64_t value;
+    int i;
+    if (evli_sys_random(bytes, sizeof(bytes)) != 0)
+        return ERROR_IO_DEVICE;
+    memcpy(&value, bytes, sizeof(value));
+    for (i = 1; i <= EVLI_TEMP_LETTERS; i++) {
+        end[-i] = letters[value % (sizeof(letters) - 1)];
+        wide_end[-i] = (WCHAR)end[-i];
+        value /= sizeof(letters) - 1;
+    }
+    return 0;
+}
+
+static DWORD evli_temp_path(evl_fs_t *req, evli_path_t *path) {
+    char *text = (char *)(uintptr_t)req->path;
+    size_t size = strlen(text);
+    DWORD error = 0;
+    int tries;
+    if (size < EVLI_TEMP_LETTERS || strcmp(text + size - EVLI_TEMP_LETTERS, "XXXXXX") != 0)
+        return ERROR_INVALID_PARAMETER;
+    for (tries = 0; tries < 1000; tries++) {
+        error = evli_temp_name(text + size, path->text + path->length);
+        if (error == 0)
+            error = req->fs_type == EVL_FS_MKDTEMP ? evli_mkdir_path(req, path)
+                                                   : evli_mkstemp_path(req, path);
+        if (error != ERROR_ALREADY_EXISTS && error != ERROR_FILE_EXISTS)
+            break;
+    }
+    return error;
+}
+
+static int64_t evli_fs_mkdtemp(evl_fs_t *req) {
+    int64_t result = evli_fs_with_wide(req, evli_temp_path);
+    if (result < 0)
+        ((char *)(uintptr_t)req->path)[0] = '\0';
+    return result;
+}
+
+static int64_t evli_fs_mkstemp(evl_fs_t *req) {
+    int64_t result = evli_fs_mkdtemp(req);
+    return result < 0 ? result : req->priv.file;
+}
+
+/* ---- Real paths and file systems ---- */
+
+static DWORD evli_realpath_handle(HANDLE file, char **found) {
+    DWORD room = GetFinalPathNameByHandleW(file, NULL, 0, FILE_NAME_NORMALIZED), length, error = 0;
+    WCHAR *block, *text;
+    size_t size;
+    if (room == 0)
+        return GetLastError();
+    text = block = (WCHAR *)evli_malloc(((size_t)room + 1) * sizeof(*block));
+    if (block == NULL)
+        return ERROR_NOT_ENOUGH_MEMORY;
+    length = GetFinalPathNameByHandleW(file, block, room + 1, FILE_NAME_NORMALIZED);
+    if (length == 0 || length > room) {
+        error = length == 0 ? GetLastError() : (DWORD)ERROR_INVALID_HANDLE;
+    } else if (length >= 8 && memcmp(text, L"\\\\?\\UNC\\", 8 * sizeof(*text)) == 0) {
+        text += 6;
+        length -= 6;
+        text[0] = L'\\';
+    } else if (length >= 4 && memcmp(text, L"\\\\?\\", 4 * sizeof(*text)) == 0) {
+        text += 4;
+        length -= 4;
+    }
+    if (error == 0)
+        error = evli_reparse_text(text, length, found, &size);
+    evli_free(block);
+    return error;
+}
+
+static DWORD evli_realpath_path(evl_fs_t *req, evli_path_t *path) {
+    char *found = NULL;
+    HANDLE file;
+    DWORD error = evli_win_open(path->text, 0, 0, &file);
+    if (error == 0) {
+        error = evli_realpath_handle(file, &found);
+        CloseHandle(file);
+        req->ptr = found;
+    }
+    return error;
+}
+
+static int64_t evli_fs_realpath(evl_fs_t *req) {
+    return evli_fs_with_wide(req, evli_realpath_path);
+}
+
+typedef struct { /* FILE_FS_FULL_SIZE_INFORMATION */
+    LARGE_INTEGER units;
+    LARGE_INTEGER units_available;
+    LARGE_INTEGER units_free;
+    ULONG unit_sectors;
+    ULONG sector_size;
+} evli_volume_size_t;
+
+typedef evli_ntstatus_t(NTAPI *evli_nt_query_volume_fn)(HANDLE, evli_iosb_t *, PVOID, ULONG, int);
+
+static DWORD evli_statfs_query(HANDLE file, evli_volume_size_t *volume) {
+    const int full_size = 7;
+    evli_nt_query_volume_fn query = NULL;
+    evli_nt_error_fn to_dos_error = NULL;
+    evli_iosb_t iosb;
+    evli_ntstatus_t status;
+    HMODULE ntdll = GetModuleHandleW(L"ntdll.dll");
+    if (ntdll != NULL) {
+        query = (evli_nt_query_volume_fn)(void (*)(void))GetProcAddress(
+            ntdll, "NtQueryVolumeInformationFile");
+        to_dos_error =
+            (evli_nt_error_fn)(void (*)(void))GetProcAddress(ntdll, "RtlNtStatusToDosError");
+    }
+    if (query == NULL || to_dos_error == NULL)
+        return ERROR_CALL_NOT_IMPLEMENTED;
+    memset(volume, 0, sizeof(*volume));
+    status = query(file, &iosb, volume, sizeof(*volume), full_size);
+    return status < 0 ? to_dos_error(status) : 0;
+}
+
+static DWORD evli_statfs_path(evl_fs_t *req, evli_path_t *path) {
+    evli_volume_size_t volume;
+    evl_statfs_t *to;
+    HANDLE file;
+    DWORD error = evli_win_open(path->text, FILE_READ_ATTRIBUTES, 0, &file);
+    if (error != 0)
+        return error;
+    error = evli_statfs_query(file, &volume);
+    CloseHandle(file);
+    if (error != 0)
+        return error;
+    to = (evl_statfs_t *)evli_calloc(1, sizeof(*to));
+    if (to == NULL)
+        return ERROR_NOT_ENOUGH_MEMORY;
+    to->f_bsize = (uint64_t)volume.unit_sectors * volume.sector_size;
+    to->f_frsize = to->f_bsize;
+    to->f_blocks = (uint64_t)volume.units.QuadPart;
+    to->f_bfree = (uint64_t)volume.units_free.QuadPart;
+    to->f_bavail = (uint64_t)volume.units_available.QuadPart;
+    req->ptr = to;
+    return 0;
+}
+
+static int64_t evli_fs_statfs(evl_fs_t *req) {
+    return evli_fs_with_wide(req, evli_statfs_path);
+}
+
+/* ---- Directories: an entry at a time ---- */
+
+struct evli_dir_s {
+    HANDLE search;
+    int first; /* what has been found when it was opened is still to be told */
+    WIN32_FIND_DATAW found;
+    char name[1024];
+};
+
+/* Begins to read; a directory without any entry, as the root of a drive may be, is no error. */
+static DWORD evli_dir_find(evli_path_t *path, struct evli_dir_s *dir) {
+    WCHAR *end = path->text + path->length;
+    DWORD error, attributes;
+    if (path->length == 0)
+        return ERROR_PATH_NOT_FOUND;
+    if (!evli_is_slash(end[-1]) && !(path->length == 2 && end[-1] == L':'))
+        *end++ = L'\\';
+    end[0] = L'*';
+    end[1] = L'\0';
+    dir->search = FindFirstFileExW(path->text, FindExInfoBasic, &dir->found, FindExSearchNameMatch,
+                                   NULL, FIND_FIRST_EX_LARGE_FETCH);
+    dir->first = dir->search != INVALID_HANDLE_VALUE;
+    if (dir->first)
+        return 0;
+    error = GetLastError();
+    path->text[path->length] = L'\0';
+    attributes = GetFileAttributesW(path->text);
+    if (attributes == INVALID_FILE_ATTRIBUTES)
+        return GetLastError();
+    if (!(attributes & FILE_ATTRIBUTE_DIRECTORY))
+        return ERROR_DIRECTORY;
+    return error == ERROR_FILE_NOT_FOUND || error == ERROR_NO_MORE_FILES ? 0 : error;
+}
+
+static int evli_sys_opendir(const char *path, struct evli_dir_s **dir) {
+    evli_path_t wide;
+    DWORD error = evli_path_init(&wide, path);
+    if (error != 0)
+        return evl_translate_sys_error((int)error);
+    *dir = (struct evli_dir_s *)evli_malloc(sizeof(**dir));
+    error = *dir == NULL ? (DWORD)ERROR_NOT_ENOUGH_MEMORY : evli_dir_find(&wide, *dir);
+    evli_path_free(&wide);
+    if (error == 0)
+        return 0;
+    evli_free(*dir);
+    return error == ERROR_DIRECTORY ? (int)EVL_ENOTDIR : evl_translate_sys_error((int)error);
+}
+
+static evl_dirent_type_t evli_dirent_type(const WIN32_FIND_DATAW *found) {
+    DWORD attributes = found->dwFileAttributes;
+    if (attributes & FILE_ATTRIBUTE_DEVICE)
+        return EVL_DIRENT_CHAR;
+    if ((attributes & FILE_ATTRIBUTE_REPARSE_POINT) &&
+        (found->dwReserved0 == EVLI_TAG_SYMLINK || found->dwReserved0 == EVLI_TAG_JUNCTION ||
+         found->dwReserved0 == EVLI_TAG_LX_SYMLINK || found->dwReserved0 == EVLI_TAG_APP_LINK))
+        return EVL_DIRENT_LINK;
+    return attributes & FILE_ATTRIBUTE_DIRECTORY ? EVL_DIRENT_DIR : EVL_DIRENT_FILE;
+}
+
+static int evli_sys_readdir(struct evli_dir_s *dir, evl_dirent_t *entry) {
+    int fault = EVLOOP_FAULT("getdents");
+    size_t length, size;
+    if (fault)
+        return evl_translate_sys_error(fault);
+    if (dir->search == INVALID_HANDLE_VALUE)
+        return 0;
+    if (!dir->first && !FindNextFileW(dir->search, &dir->found)) {
+        DWORD error = GetLastError();
+        return error == ERROR_NO_MORE_FILES ? 0 : evl_translate_sys_error((int)error);
+    }
+    dir->first = 0;
+    length = wcslen(dir->found.cFileName);
+    size = evli_wide_to_utf8(dir->found.cFileName, length, NULL);
+    if (size >= sizeof(dir->name))
+        return EVL_ENAMETOOLONG;
+    evli_wide_to_utf8(dir->found.cFileName, length, dir->name);
+    dir->name[size] = '\0';
+    entry->name = dir->name;
+    entry->type = evli_dirent_type(&dir->found);
+    return 1;
+}
+
+static int evli_sys_closedir(struct evli_dir_s *dir) {
+    if (dir->search != INVALID_HANDLE_VALUE)
+        FindClose(dir->search);
+    evli_free(dir);
+    return 0;
+}
+
+/* ---- Copying ---- */
+
+/* As elsewhere, it tells of an error only when nothing was done before. */
+static int64_t evli_fs_sendfile(evl_fs_t *req) {
+    uint64_t done;
+    int err = evli_fs_copy_through(req->priv.out, req->priv.file, req->priv.args.span.offset,
+                                   req->priv.args.span.length, &done);
+    return done > 0 ? (int64_t)done : err;
+}
+
+static DWORD evli_copy_paths(evl_fs_t *req, evli_path_t *path, evli_path_t *new_path) {
+    evl_stat_t from, to;
+    DWORD error;
+    if (req->priv.flags & EVL_FS_COPYFILE_FICLONE_FORCE)
+        return ERROR_NOT_SUPPORTED;
+    if (CopyFileW(path->text, new_path->text, (req->priv.flags & EVL_FS_COPYFILE_EXCL) != 0))
+        return 0;
+    error = GetLastError();
+    if (error == ERROR_SHARING_VIOLATION && evli_stat_open(path->text, 0, &from) == 0 &&
+        evli_stat_open(new_path->text, 0, &to) == 0 && from.st_dev == to.st_dev &&
+        from.st_ino == to.st_ino)
+        return 0; /* onto itself: nothing to do */
+    return error;
+}
+
+static int64_t evli_fs_copyfile(evl_fs_t *req) {
+    int64_t result = evli_fs_with_wide2(req, evli_copy_paths);
+    return req->error == ERROR_NOT_SUPPORTED ? (int)EVL_ENOSYS : result;
+}
+
 #endif /* !EVLOOP_NO_FS && _WIN32 */
 
 /* ==== [SECTION] File functions ==== */
@@ -12939,8 +14591,8 @@ static const evli_handle_type_t *evli_handle_type_of(evl_handle_type type) {
 
 /* ==== [SECTION] Changelog and licence ==== */
 
-/* 0.1.0  The loop core, timers, tasks, watchers, async, posts, TCP, poll handles, worker pools, name
- *        lookup; epoll, kqueue, I/O completion ports and poll.
+/* 0.1.0  The loop core, timers, tasks, watchers, async, posts, TCP, poll handles, worker pools, files,
+ *        name lookup; epoll, kqueue, I/O completion ports and poll.
  *
  * This file is yours under either of two licences, as you like.
  *
