@@ -3761,6 +3761,52 @@ TEST(fs_short_paths_and_few_buffers_allocate_nothing) {
     }
 }
 
+/* What a request keeps in itself ends with it. */
+TEST(fs_arguments_stay_within_the_request) {
+    static struct {
+        evl_fs_t req;
+        char guard[64];
+    } held;
+    static char path[100], guard[64];
+    evl_buf_t bufs[6];
+    begin_async();
+    evl_file file = open_empty();
+    for (int i = 0; i < 6; i++)
+        bufs[i] = evl_buf_init(room, 1);
+    memset(guard, 'g', sizeof(guard));
+    memset(held.guard, 'g', sizeof(guard));
+    for (unsigned length = 1; length < 80; length++) {
+        memset(path, 'p', sizeof(path));
+        path[length] = '\0';
+        held.req.data = &held.req;
+        left = 4;
+        evl_fs_t *req = (evl_fs_t *)malloc(sizeof(*req)); /* where the sanitizer looks */
+        CHECK(req != NULL);
+        CHECK_EQ(evl_fs_stat(&loop, req, path, free_request), 0);
+        req = (evl_fs_t *)malloc(sizeof(*req));
+        CHECK(req != NULL);
+        CHECK_EQ(evl_fs_rename(&loop, req, path, path + length / 2, free_request), 0);
+        req = (evl_fs_t *)malloc(sizeof(*req));
+        CHECK(req != NULL);
+        CHECK_EQ(evl_fs_read(&loop, req, file, bufs, 1 + length % 6, 0, free_request), 0);
+        req = (evl_fs_t *)malloc(sizeof(*req));
+        CHECK(req != NULL);
+        CHECK_EQ(evl_fs_mkdtemp(&loop, req, path, free_request), 0);
+        CHECK_EQ(evl_run(&loop, EVL_RUN_DEFAULT), 0);
+        CHECK_EQ(left, 0);
+        CHECK_EQ(evl_fs_stat(&loop, &held.req, path, evl_fs_req_cleanup), 0);
+        CHECK_EQ(evl_run(&loop, EVL_RUN_DEFAULT), 0);
+        CHECK_EQ(evl_fs_rename(&loop, &held.req, path, path + length / 2, evl_fs_req_cleanup), 0);
+        CHECK_EQ(evl_run(&loop, EVL_RUN_DEFAULT), 0);
+        CHECK_EQ(evl_fs_read(&loop, &held.req, file, bufs, 1 + length % 6, 0, evl_fs_req_cleanup),
+                 0);
+        CHECK_EQ(evl_run(&loop, EVL_RUN_DEFAULT), 0);
+        CHECK_MEM(held.guard, guard, sizeof(guard));
+    }
+    close_now(file);
+    end_async();
+}
+
 /* ---- Cancelling ------------------------------------------------------------------------------- */
 
 #if !defined(EVLOOP_NO_THREADS)
