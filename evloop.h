@@ -1,7 +1,7 @@
 /* evloop.h - an event loop in one file. Public domain (Unlicense) or MIT-0, as you like: see the end.
 
-   Timers, tasks, wake-ups, TCP, descriptor watching and name lookup on one thread, with a pool of
-   others for what would block it, after libuv's model and names (`uv_run` is `evl_run`). On top comes
+   Timers, tasks, wake-ups, TCP, files, descriptor watching and name lookup on one thread, with a pool
+   of others for what would block it, after libuv's model and names (`uv_run` is `evl_run`). On top comes
    what a runtime or a server needs: Node's task queues, lent read buffers, watermarks and caps, stream
    timeouts, time slices for a game's frame.
 
@@ -183,9 +183,14 @@
      - EVL_TCP_REUSEPORT: Linux, FreeBSD, DragonFly.
      - Windows: link with ws2_32. What takes a sockaddr wants <winsock2.h> or, for IPv6, <ws2tcpip.h>,
        which only the file with the implementation includes; that file includes evloop.h before
-       <windows.h> or defines WIN32_LEAN_AND_MEAN, the others as they like. Poll handles watch sockets only. A socket whose layered service
-       provider hides the system's socket beneath it cannot be watched: EVL_ENOTSUP. There is no fork
-       and no signal to block. SO_REUSEADDR is not set, for it would let others steal the port.
+       <windows.h> or defines WIN32_LEAN_AND_MEAN, the others as they like. Poll handles watch sockets
+       only. A socket whose layered service provider hides the system's socket beneath it cannot be
+       watched: EVL_ENOTSUP. There is no fork and no signal to block. SO_REUSEADDR is not set, for it
+       would let others steal the port.
+     - Files on Windows have no owner and no group, and of the mode only whether the owner may write.
+       Descriptors are the C library's, of which there are 8192 at most.
+     - The time of a file's birth: Linux 4.11 and later, macOS, FreeBSD, NetBSD, Windows. Elsewhere it is
+       that of the last change.
 
 
    Configuration, before the include (the first column also where you only include it)
@@ -198,9 +203,10 @@
      EVLOOP_NO_NET           leaves out streams and TCP
      EVLOOP_NO_THREADS       leaves out evl_thread_*, evl_mutex_* and their kin; a pool's jobs run on the
                              loop's thread, in the poll phase
+     EVLOOP_NO_FS            leaves out files
      EVLOOP_NO_DNS           leaves out name lookup
-     EVLOOP_NO_FS, EVLOOP_NO_PROCESS, EVLOOP_NO_SIGNAL, EVLOOP_NO_FS_EVENT, EVLOOP_NO_TTY,
-     EVLOOP_NO_OS, EVLOOP_NO_DIAG
+     EVLOOP_NO_PROCESS, EVLOOP_NO_SIGNAL, EVLOOP_NO_FS_EVENT, EVLOOP_NO_TTY, EVLOOP_NO_OS,
+     EVLOOP_NO_DIAG
                              leave out parts that this version does not have yet: accepted, no effect
      EVLOOP_MALLOC(size), EVLOOP_CALLOC(count, size), EVLOOP_REALLOC(ptr, size), EVLOOP_FREE(ptr)
                              all four or none; default the C library's. Called from the loop's
@@ -1639,7 +1645,8 @@ struct evl_pool_s {
         uint32_t waking;       /* atomic: one of them has been signalled and is not awake yet */
         uint32_t started;      /* atomic: threads that run */
         uint32_t threads, max_queue, slow_running, running, closing;
-        uint32_t forks; /* that this process is away from the one that made the pool */
+        uint32_t batches; /* threads that have claimed more than one job */
+        uint32_t forks;   /* that this process is away from the one that made the pool */
         size_t stack_size;
         char name[16];
         evl_pool_t *next; /* in the list of all */
@@ -1957,8 +1964,8 @@ struct evl_fs_s {
  * In the end, from the callback on, evl_fs_req_cleanup frees what the request holds.
  *
  * Lifetime: the arguments need not outlive the call, but for the memory that buffers lead to, and a
- * directory. Allocates: when paths are longer than 63 bytes together or buffers are more than 4, and
- * what it returns in req->ptr.
+ * directory. Allocates: when the paths take more than 64 bytes with their ends or buffers are more than
+ * 4, what it returns in req->ptr, and 64 KiB for a copy that the system does not make itself.
  * Errors at once: EVL_EINVAL (a pointer is missing, no buffers, flags that do not exist), EVL_ENOMEM,
  * those of evl_queue_work; then req is as evl_fs_req_cleanup leaves it. As result what the system
  * reports. */
@@ -2056,7 +2063,7 @@ EVLOOP_API int evl_fs_mkdtemp(evl_loop_t *loop, evl_fs_t *req, const char *tpl, 
 EVLOOP_API int evl_fs_mkstemp(evl_loop_t *loop, evl_fs_t *req, const char *tpl, evl_fs_cb cb);
 
 /* Reads a whole directory, without `.` and `..`: the result is the number of entries, which
- * evl_fs_scandir_next then gives in the order of their bytes, until it returns EVL_EOF. Flags are 0.
+ * evl_fs_scandir_next then gives in the order of their bytes, until it returns EVL_EOF. Flags are not used.
  * Lifetime: of the names, until evl_fs_req_cleanup. */
 EVLOOP_API int evl_fs_scandir(evl_loop_t *loop, evl_fs_t *req, const char *path, int flags,
                               evl_fs_cb cb);
@@ -9909,14 +9916,18 @@ static void evli_poll_close(evl_handle_t *handle) {
 
 #define EVLI_POOL_THREADS     4
 #define EVLI_POOL_MAX_THREADS 1024
-#define EVLI_POOL_CLAIM       16 /* jobs for one worker at a time */
+#define EVLI_POOL_CLAIM       16    /* jobs for one worker at a time */
+#define EVLI_POOL_QUICK_NS    20000 /* … if they take no longer than this */
+#define EVLI_POOL_LATE_US     100   /* after so long in one job, others take over those behind it */
 
 typedef struct evli_worker_s {
     evl_pool_t *pool;
     evl_thread_t thread;
     uint32_t claimed;                    /* slots of this round */
     uint32_t samples;                    /* of the last round, not yet in the histograms */
+    uint32_t begun_us;                   /* atomic: when it began its job */
     int slow;                            /* this round is one of a slow job */
+    int quick;                           /* the jobs of the last round were short ones */
     evli_node_t *slots[EVLI_POOL_CLAIM]; /* atomic */
     uint64_t wait_ns[EVLI_POOL_CLAIM];
     uint64_t run_ns[EVLI_POOL_CLAIM];
@@ -9959,12 +9970,15 @@ static int evli_worker_claim_slow(evli_worker_t *worker) {
     return 1;
 }
 
-/* Claims the worker's share of the queue. */
+/* Claims from the queue: the worker's share, or one job, if the last ones were not so short that the
+ * mutex would cost more than they do. */
 static void evli_worker_claim_some(evli_worker_t *worker) {
     evl_pool_t *pool = worker->pool;
     uint32_t queued = evli_load(&pool->priv.queued), share = queued / (2 * pool->priv.threads);
     if (share > EVLI_POOL_CLAIM)
         share = EVLI_POOL_CLAIM;
+    if (!worker->quick)
+        share = 1;
     do {
         if (evli_list_empty(&pool->priv.queue))
             break;
@@ -9973,20 +9987,48 @@ static void evli_worker_claim_some(evli_worker_t *worker) {
 }
 
 /* Takes over a job that another worker has claimed and not come to. */
+static int evli_worker_take_over(evli_worker_t *worker, evli_worker_t *from) {
+    uint32_t n;
+    for (n = 0; n < EVLI_POOL_CLAIM; n++) {
+        evli_node_t *node;
+        if (evli_load_node(&from->slots[n]) == NULL)
+            continue;
+        node = evli_exchange_node(&from->slots[n], NULL);
+        if (node != NULL) {
+            evli_worker_claim(worker, EVLI_OF(node, evli_job_t, node));
+            return 1;
+        }
+    }
+    return 0;
+}
+
+static uint32_t evli_pool_us(uint64_t ns) {
+    return (uint32_t)(ns / 1000);
+}
+
+/* Takes over a job from behind one that is taking long: it is older than all in the queue. */
+static int evli_worker_relieve(evli_worker_t *worker) {
+    evl_pool_t *pool = worker->pool;
+    uint32_t i, now_us, started = evli_load(&pool->priv.started);
+    if (pool->priv.batches == 0)
+        return 0;
+    now_us = evli_pool_us(evli_sys_clock());
+    for (i = 0; i < started; i++) {
+        evli_worker_t *other = &pool->priv.workers[i];
+        if (other->claimed > 1 && now_us - evli_load(&other->begun_us) > EVLI_POOL_LATE_US &&
+            evli_worker_take_over(worker, other))
+            return 1;
+    }
+    return 0;
+}
+
+/* Takes over a job from anyone. */
 static void evli_worker_steal(evli_worker_t *worker) {
     evl_pool_t *pool = worker->pool;
-    uint32_t i, n, started = evli_load(&pool->priv.started);
+    uint32_t i, started = evli_load(&pool->priv.started);
     for (i = 0; i < started; i++)
-        for (n = 0; n < EVLI_POOL_CLAIM; n++) {
-            evli_node_t **slot = &pool->priv.workers[i].slots[n], *node;
-            if (evli_load_node(slot) == NULL)
-                continue;
-            node = evli_exchange_node(slot, NULL);
-            if (node != NULL) {
-                evli_worker_claim(worker, EVLI_OF(node, evli_job_t, node));
-                return;
-            }
-        }
+        if (evli_worker_take_over(worker, &pool->priv.workers[i]))
+            return;
 }
 
 /* Hands a job back to its loop. From here on the pool is of no concern to it. */
@@ -10005,6 +10047,7 @@ static void evli_worker_run(evli_worker_t *worker) {
         if (node == NULL)
             continue;
         job = EVLI_OF(node, evli_job_t, node);
+        evli_store(&worker->begun_us, evli_pool_us(begin));
         evli_fetch_add(&worker->pool->priv.queued, (uint32_t)-1);
         worker->wait_ns[worker->samples] = begin > job->queued_ns ? begin - job->queued_ns : 0;
         evli_job_kind_of(job)->run(job);
@@ -10018,13 +10061,18 @@ static void evli_worker_run(evli_worker_t *worker) {
 /* Accounts for the round that is over. */
 static void evli_worker_report(evli_worker_t *worker) {
     evl_pool_t *pool = worker->pool;
+    uint64_t run_ns = 0;
     uint32_t i;
     for (i = 0; i < worker->samples; i++) {
         evl_histogram_record(pool->priv.wait_ns, worker->wait_ns[i]);
         evl_histogram_record(pool->priv.run_ns, worker->run_ns[i]);
+        run_ns += worker->run_ns[i];
     }
+    if (worker->samples > 0)
+        worker->quick = run_ns <= (uint64_t)EVLI_POOL_QUICK_NS * worker->samples;
     pool->priv.completed += worker->samples;
     pool->priv.running--;
+    pool->priv.batches -= worker->claimed > 1 ? 1u : 0u;
     pool->priv.slow_running -= worker->slow ? 1u : 0u;
     worker->claimed = worker->samples = 0;
     worker->slow = 0;
@@ -10048,7 +10096,7 @@ static void evli_worker_main(void *arg) {
     for (;;) {
         int more;
         evli_pool_collect(pool);
-        if (!evli_worker_claim_slow(worker))
+        if (!evli_worker_claim_slow(worker) && !evli_worker_relieve(worker))
             evli_worker_claim_some(worker);
         if (worker->claimed == 0)
             evli_worker_steal(worker);
@@ -10059,6 +10107,7 @@ static void evli_worker_main(void *arg) {
             continue;
         }
         pool->priv.running++;
+        pool->priv.batches += worker->claimed > 1 ? 1u : 0u;
         more = (worker->claimed > 1 || !evli_list_empty(&pool->priv.queue) ||
                 !evli_list_empty(&pool->priv.slow)) &&
                evli_load(&pool->priv.sleeping) > 0;
@@ -10206,7 +10255,7 @@ static void evli_pool_forked(evl_pool_t *pool) {
     evli_pool_mark(&pool->priv.queue);
     evli_pool_mark(&pool->priv.slow);
     pool->priv.queued = pool->priv.sleeping = pool->priv.waking = pool->priv.started = 0;
-    pool->priv.running = pool->priv.slow_running = 0;
+    pool->priv.running = pool->priv.slow_running = pool->priv.batches = 0;
     pool->priv.forks++;
     evl_mutex_unlock(&pool->priv.mutex);
     evli_monitor_init(&pool->priv.mutex, &pool->priv.cond);
@@ -10594,9 +10643,9 @@ EVLOOP_API int evl_random(evl_loop_t *loop, evl_random_t *req, void *buf, size_t
  *
  * Second, below reading, writing, copying and directories, whose logic is shared: */
 
-/* Moves bytes between a file and up to EVLI_IOV_MAX buffers, of which the first is not empty: at an
- * offset, or where the file is (-1). May do only a part of it; where it does so for another reason
- * than that there is no more, it ends with a buffer. Retries when interrupted. */
+/* Moves bytes between a file and up to EVLI_IOV_MAX buffers, of which the first is not empty unless all
+ * are: at an offset, or where the file is (-1). A read fills the buffers as far as there is something
+ * without waiting for more; a write may do only a part. Both retry when interrupted. */
 static int64_t evli_sys_file_read(evl_file file, const evl_buf_t *bufs, size_t nbufs,
                                   int64_t offset);
 static int64_t evli_sys_file_write(evl_file file, const evl_buf_t *bufs, size_t nbufs,
@@ -10604,6 +10653,9 @@ static int64_t evli_sys_file_write(evl_file file, const evl_buf_t *bufs, size_t 
 
 /* Waits until a file that said EVL_EAGAIN takes something. */
 static int evli_sys_file_wait(evl_file file);
+
+/* Moves a file back by as many bytes, if it has a position. */
+static void evli_sys_file_back(evl_file file, int64_t distance);
 
 /* A directory, entry by entry: 1, 0 at the end, or an error. A name is there until the next call. */
 struct evli_dir_s;
@@ -10662,15 +10714,24 @@ static ssize_t evli_sys_pwritev(int fd, const evl_buf_t *bufs, size_t nbufs, int
 
 #else
 
-/* The first buffer: who calls them goes on with the next. */
 static ssize_t evli_sys_preadv(int fd, const evl_buf_t *bufs, size_t nbufs, int64_t offset) {
-    (void)nbufs;
-    return EVLI_LARGE(pread)(fd, bufs[0].base, bufs[0].len, offset);
+    ssize_t n, done = 0;
+    size_t i;
+    for (i = 0; i < nbufs; i++) {
+        n = pread(fd, bufs[i].base, bufs[i].len, offset + done);
+        if (n < 0)
+            return done > 0 ? done : n;
+        done += n;
+        if ((size_t)n < bufs[i].len)
+            break;
+    }
+    return done;
 }
 
+/* The first buffer: who calls it goes on with the next. */
 static ssize_t evli_sys_pwritev(int fd, const evl_buf_t *bufs, size_t nbufs, int64_t offset) {
     (void)nbufs;
-    return EVLI_LARGE(pwrite)(fd, bufs[0].base, bufs[0].len, offset);
+    return pwrite(fd, bufs[0].base, bufs[0].len, offset);
 }
 
 #endif
@@ -10727,6 +10788,10 @@ static int evli_sys_file_wait(evl_file file) {
         r = poll(&room, 1, -1);
     while (r < 0 && errno == EINTR);
     return r < 0 ? -errno : 0;
+}
+
+static void evli_sys_file_back(evl_file file, int64_t distance) {
+    EVLI_LARGE(lseek)(file, -distance, SEEK_CUR);
 }
 
 static evl_timespec_t evli_timespec(int64_t sec, int64_t nsec) {
@@ -11137,8 +11202,8 @@ static int evli_sys_readdir(struct evli_dir_s *dir, evl_dirent_t *entry) {
             n = fault ? evli_fail(fault)
                       : syscall(SYS_getdents64, dir->fd, dir->entries, sizeof(dir->entries));
         } while (n < 0 && errno == EINTR);
-        if (n <= 0)
-            return n < 0 ? -errno : 0;
+        if (n <= 0) /* ENOENT: it was removed meanwhile */
+            return n < 0 && errno != ENOENT ? -errno : 0;
         dir->at = 0;
         dir->end = (size_t)n;
     }
@@ -11297,45 +11362,58 @@ static int64_t evli_fs_copyfile(evl_fs_t *req) {
 
 #else
 
-/* Makes `out` the same as `in`. */
+/* Makes of a regular file, which it empties, the same as `in`. */
 static int evli_fs_copy_file(int out, int in, const struct EVLI_LARGE(stat) * from, int flags) {
     int err = EVLI_LARGE(ftruncate)(out, 0) < 0 ? -errno : 0;
-    if (err == 0 && fchmod(out, from->st_mode & 07777) < 0 &&
-        (errno != EPERM || !evli_sys_keeps_no_modes(out)))
-        err = -errno;
-    if (err != 0)
-        return err;
-    if (flags & (EVL_FS_COPYFILE_FICLONE | EVL_FS_COPYFILE_FICLONE_FORCE)) {
+    if (err == 0 && (flags & (EVL_FS_COPYFILE_FICLONE | EVL_FS_COPYFILE_FICLONE_FORCE))) {
         err = evli_sys_clone(out, in);
         if (err == 0 || (flags & EVL_FS_COPYFILE_FICLONE_FORCE))
             return err;
+        err = 0;
     }
-    return evli_sys_copy(out, in, from->st_size);
+    return err != 0 ? err : evli_sys_copy(out, in, from->st_size);
 }
 
-static int64_t evli_fs_copy_to(evl_fs_t *req, int in) {
-    int flags = O_WRONLY | O_CREAT | O_CLOEXEC;
-    struct EVLI_LARGE(stat) from, to;
+/* What is no regular file, as a pipe or a device, is written to and never removed; nor is a file that
+ * could not be made ours to write. */
+static int64_t evli_fs_copy_to_file(evl_fs_t *req, int out, int in,
+                                    const struct EVLI_LARGE(stat) * from) {
+    struct EVLI_LARGE(stat) to;
+    uint64_t done;
+    int err;
+    if (EVLI_LARGE(fstat)(out, &to) < 0)
+        return -errno;
+    if (from->st_dev == to.st_dev && from->st_ino == to.st_ino)
+        return 0; /* the same file: nothing to do, and much to lose */
+    if (!S_ISREG(to.st_mode))
+        return req->priv.flags & EVL_FS_COPYFILE_FICLONE_FORCE
+                   ? (int)EVL_ENOTSUP
+                   : evli_fs_copy_through(out, in, -1, UINT64_MAX, &done);
+    if (fchmod(out, from->st_mode & 07777) < 0 && (errno != EPERM || !evli_sys_keeps_no_modes(out)))
+        return -errno;
+    err = evli_fs_copy_file(out, in, from, req->priv.flags);
+    if (err != 0)
+        unlink(req->priv.new_path);
+    return err;
+}
+
+static int64_t evli_fs_copy_from(evl_fs_t *req, int in) {
+    int out, flags = O_WRONLY | O_CREAT | O_CLOEXEC;
+    struct EVLI_LARGE(stat) from;
     int64_t result;
-    int out;
     if (EVLI_LARGE(fstat)(in, &from) < 0)
         return -errno;
+    if (S_ISDIR(from.st_mode))
+        return EVL_EISDIR;
     if (req->priv.flags & EVL_FS_COPYFILE_EXCL)
         flags |= O_EXCL;
     out = EVLI_LARGE(open)(req->priv.new_path, flags, from.st_mode & 07777);
     if (out < 0)
         return -errno;
-    if (EVLI_LARGE(fstat)(out, &to) < 0)
-        result = -errno;
-    else if (from.st_dev == to.st_dev && from.st_ino == to.st_ino)
-        result = 0; /* the same file: nothing to do, and much to lose */
-    else
-        result = evli_fs_copy_file(out, in, &from, req->priv.flags);
-    if (close(out) < 0 && errno != EINTR && errno != EINPROGRESS && result >= 0)
-        result = -errno;
-    if (result < 0)
-        unlink(req->priv.new_path);
-    return result < 0 ? result : 0;
+    result = evli_fs_copy_to_file(req, out, in, &from);
+    if (close(out) < 0 && errno != EINTR && errno != EINPROGRESS && result == 0)
+        result = -errno; /* what was written is lost, says a server */
+    return result;
 }
 
 static int64_t evli_fs_copyfile(evl_fs_t *req) {
@@ -11343,7 +11421,7 @@ static int64_t evli_fs_copyfile(evl_fs_t *req) {
     int in = EVLI_LARGE(open)(req->path, O_RDONLY | O_CLOEXEC);
     if (in < 0)
         return -errno;
-    result = evli_fs_copy_to(req, in);
+    result = evli_fs_copy_from(req, in);
     evli_sys_close(in);
     return result;
 }
@@ -11805,6 +11883,12 @@ static int64_t evli_sys_file_write(evl_file file, const evl_buf_t *bufs, size_t 
         fault = EVLOOP_FAULT("write");
     while (fault == WSAEWOULDBLOCK);
     return evli_win_transfer(file, 1, bufs, nbufs, offset, most, (DWORD)fault);
+}
+
+static void evli_sys_file_back(evl_file file, int64_t distance) {
+    LARGE_INTEGER by;
+    by.QuadPart = -distance;
+    SetFilePointerEx(evli_crt_get(file), by, NULL, FILE_CURRENT);
 }
 
 /* Windows does not say when a pipe takes something again. */
@@ -12885,25 +12969,15 @@ static size_t evli_fs_chunk(uint32_t nbufs) {
     return nbufs < EVLI_IOV_MAX ? nbufs : EVLI_IOV_MAX;
 }
 
-/* Reads until a buffer is not filled. Where there is no offset it is one call of the system's: the
- * next could wait, for a pipe has no end. */
+/* One call of the system's: the next could wait, for a pipe has no end. */
 static int64_t evli_fs_read(evl_fs_t *req) {
     evl_buf_t *bufs = evli_fs_bufs(req);
-    int64_t n, done = 0, offset = req->priv.args.span.offset;
     size_t part = 0;
     uint32_t nbufs = evli_fs_skip(&bufs, req->priv.nbufs, &part);
-    while (nbufs > 0 && part == 0) {
-        n = evli_sys_file_read(req->priv.file, bufs, evli_fs_chunk(nbufs),
-                               offset < 0 ? -1 : offset + done);
-        if (n <= 0)
-            return done > 0 ? done : n;
-        done += n;
-        part = (size_t)n;
-        nbufs = evli_fs_skip(&bufs, nbufs, &part);
-        if (offset < 0)
-            break;
-    }
-    return done;
+    if (nbufs == 0)
+        return evli_sys_file_read(req->priv.file, bufs - 1, 1, req->priv.args.span.offset);
+    return evli_sys_file_read(req->priv.file, bufs, evli_fs_chunk(nbufs),
+                              req->priv.args.span.offset);
 }
 
 static int64_t evli_fs_write(evl_fs_t *req) {
@@ -12927,29 +13001,24 @@ static int64_t evli_fs_write(evl_fs_t *req) {
     return done;
 }
 
-/* Writes a block that was read: as it could not be given back, it waits for room. */
-static int evli_fs_write_block(evl_file out, char *base, size_t len, uint64_t *done) {
-    while (len > 0) {
+/* Writes a block that was read from where the file is: as a pipe could not take it back, it waits for
+ * room. Returns how much, and the error that came then. */
+static size_t evli_fs_write_block(evl_file out, char *base, size_t len, int *err) {
+    size_t done = 0;
+    while (*err == 0 && done < len) {
         evl_buf_t buf;
         int64_t n;
-        buf.base = base;
-        buf.len = (evli_len_t)len;
+        buf.base = base + done;
+        buf.len = (evli_len_t)(len - done);
         n = evli_sys_file_write(out, &buf, 1, -1);
-        if (n == EVL_EAGAIN)
-            n = evli_sys_file_wait(out);
-        else if (n == 0)
-            n = EVL_EIO;
-        if (n < 0)
-            return (int)n;
-        base += n;
-        len -= (size_t)n;
-        *done += (uint64_t)n;
+        if (n > 0)
+            done += (size_t)n;
+        else
+            *err = n == EVL_EAGAIN ? evli_sys_file_wait(out) : n == 0 ? (int)EVL_EIO : (int)n;
     }
-    return 0;
+    return done;
 }
 
-/* Copies by reading and writing, where the system has no call for that: to the end of the file, or
- * `length` bytes. */
 static int evli_fs_copy_through(evl_file out, evl_file in, int64_t offset, uint64_t length,
                                 uint64_t *done) {
     const size_t room = 65536;
@@ -12959,12 +13028,20 @@ static int evli_fs_copy_through(evl_file out, evl_file in, int64_t offset, uint6
     while (err == 0 && *done < length) {
         evl_buf_t buf;
         int64_t n;
+        size_t written;
         buf.base = block;
         buf.len = (evli_len_t)(length - *done < room ? length - *done : room);
         n = evli_sys_file_read(in, &buf, 1, offset < 0 ? -1 : offset + (int64_t)*done);
         if (n == 0)
             break;
-        err = n < 0 ? (int)n : evli_fs_write_block(out, block, (size_t)n, done);
+        if (n < 0) {
+            err = (int)n;
+            break;
+        }
+        written = evli_fs_write_block(out, block, (size_t)n, &err);
+        *done += written;
+        if (offset < 0 && written < (size_t)n)
+            evli_sys_file_back(in, n - (int64_t)written);
     }
     evli_free(block);
     return err;
@@ -13177,6 +13254,9 @@ static int evli_fs_begin(evl_loop_t *loop, evl_fs_t *req, evl_fs_type type, evl_
     req->ptr = NULL;
     req->path = req->priv.new_path = NULL;
     req->priv.block = NULL;
+    req->priv.job.own.next = NULL; /* to evl_cancel it is over, until it has been started */
+    req->priv.job.error = 0;
+    evli_store(&req->priv.job.back, 1);
     return 0;
 }
 
@@ -13982,6 +14062,10 @@ static const evli_handle_type_t *evli_handle_type_of(evl_handle_type type) {
 #include <termios.h>
 #endif
 
+#if !defined(_WIN32)
+#define HAVE_DIRENT_TYPES /* programs ask for it */
+#endif
+
 #define UV_EXTERN EVLOOP_API
 
 /* Types. */
@@ -14065,6 +14149,21 @@ static const evli_handle_type_t *evli_handle_type_of(evl_handle_type type) {
 #define uv_write_s          evl_write_s
 #define uv_metrics_s        evl_metrics_s
 #define uv_thread_options_s evl_thread_options_s
+#define uv_fs_t             evl_fs_t
+#define uv_fs_cb            evl_fs_cb
+#define uv_fs_type          evl_fs_type
+#define uv_fs_s             evl_fs_s
+#define uv_dir_t            evl_dir_t
+#define uv_dir_s            evl_dir_s
+#define uv_dirent_t         evl_dirent_t
+#define uv_dirent_s         evl_dirent_s
+#define uv_dirent_type_t    evl_dirent_type_t
+#define uv_stat_t           evl_stat_t
+#define uv_statfs_t         evl_statfs_t
+#define uv_statfs_s         evl_statfs_s
+#define uv_timespec_t       evl_timespec_t
+#define uv_uid_t            evl_uid_t
+#define uv_gid_t            evl_gid_t
 #define uv_any_handle       evl_any_handle
 #define uv_any_req          evl_any_req
 #define uv_poll_event       evl_poll_event
@@ -14095,6 +14194,51 @@ static const evli_handle_type_t *evli_handle_type_of(evl_handle_type type) {
 #define uv_err_name                    evl_err_name
 #define uv_err_name_r                  evl_err_name_r
 #define uv_fileno                      evl_fileno
+#define uv_fs_access                   evl_fs_access
+#define uv_fs_chmod                    evl_fs_chmod
+#define uv_fs_chown                    evl_fs_chown
+#define uv_fs_close                    evl_fs_close
+#define uv_fs_closedir                 evl_fs_closedir
+#define uv_fs_copyfile                 evl_fs_copyfile
+#define uv_fs_fchmod                   evl_fs_fchmod
+#define uv_fs_fchown                   evl_fs_fchown
+#define uv_fs_fdatasync                evl_fs_fdatasync
+#define uv_fs_fstat                    evl_fs_fstat
+#define uv_fs_fsync                    evl_fs_fsync
+#define uv_fs_ftruncate                evl_fs_ftruncate
+#define uv_fs_futime                   evl_fs_futime
+#define uv_fs_get_path                 evl_fs_get_path
+#define uv_fs_get_ptr                  evl_fs_get_ptr
+#define uv_fs_get_result               evl_fs_get_result
+#define uv_fs_get_statbuf              evl_fs_get_statbuf
+#define uv_fs_get_system_error         evl_fs_get_system_error
+#define uv_fs_get_type                 evl_fs_get_type
+#define uv_fs_lchown                   evl_fs_lchown
+#define uv_fs_link                     evl_fs_link
+#define uv_fs_lstat                    evl_fs_lstat
+#define uv_fs_lutime                   evl_fs_lutime
+#define uv_fs_mkdir                    evl_fs_mkdir
+#define uv_fs_mkdtemp                  evl_fs_mkdtemp
+#define uv_fs_mkstemp                  evl_fs_mkstemp
+#define uv_fs_open                     evl_fs_open
+#define uv_fs_opendir                  evl_fs_opendir
+#define uv_fs_read                     evl_fs_read
+#define uv_fs_readdir                  evl_fs_readdir
+#define uv_fs_readlink                 evl_fs_readlink
+#define uv_fs_realpath                 evl_fs_realpath
+#define uv_fs_rename                   evl_fs_rename
+#define uv_fs_req_cleanup              evl_fs_req_cleanup
+#define uv_fs_rmdir                    evl_fs_rmdir
+#define uv_fs_scandir                  evl_fs_scandir
+#define uv_fs_scandir_next             evl_fs_scandir_next
+#define uv_fs_sendfile                 evl_fs_sendfile
+#define uv_fs_stat                     evl_fs_stat
+#define uv_fs_statfs                   evl_fs_statfs
+#define uv_fs_symlink                  evl_fs_symlink
+#define uv_fs_unlink                   evl_fs_unlink
+#define uv_fs_utime                    evl_fs_utime
+#define uv_fs_write                    evl_fs_write
+#define uv_guess_handle                evl_guess_handle
 #define uv_get_osfhandle               evl_get_osfhandle
 #define uv_open_osfhandle              evl_open_osfhandle
 #define uv_handle_get_data             evl_handle_get_data
@@ -14231,157 +14375,232 @@ static const evli_handle_type_t *evli_handle_type_of(evl_handle_type type) {
 #define uv_write2                      evl_write2
 
 /* Constants. */
-#define UV_RUN_DEFAULT              EVL_RUN_DEFAULT
-#define UV_EPIPE                    EVL_EPIPE
-#define UV_VERSION_MAJOR            EVL_VERSION_MAJOR
-#define UV_VERSION_MINOR            EVL_VERSION_MINOR
-#define UV_VERSION_PATCH            EVL_VERSION_PATCH
-#define UV_VERSION_IS_RELEASE       EVL_VERSION_IS_RELEASE
-#define UV_VERSION_SUFFIX           EVL_VERSION_SUFFIX
-#define UV_VERSION_HEX              EVL_VERSION_HEX
-#define UV_EINVAL                   EVL_EINVAL
-#define UV_CLOCK_MONOTONIC          EVL_CLOCK_MONOTONIC
-#define UV_CLOCK_REALTIME           EVL_CLOCK_REALTIME
-#define UV_EFAULT                   EVL_EFAULT
-#define UV_EAI_ADDRFAMILY           EVL_EAI_ADDRFAMILY
-#define UV_EAI_AGAIN                EVL_EAI_AGAIN
-#define UV_EAI_BADFLAGS             EVL_EAI_BADFLAGS
-#define UV_EAI_BADHINTS             EVL_EAI_BADHINTS
-#define UV_EAI_CANCELED             EVL_EAI_CANCELED
-#define UV_EAI_FAIL                 EVL_EAI_FAIL
-#define UV_EAI_FAMILY               EVL_EAI_FAMILY
-#define UV_EAI_MEMORY               EVL_EAI_MEMORY
-#define UV_EAI_NODATA               EVL_EAI_NODATA
-#define UV_EAI_NONAME               EVL_EAI_NONAME
-#define UV_EAI_OVERFLOW             EVL_EAI_OVERFLOW
-#define UV_EAI_PROTOCOL             EVL_EAI_PROTOCOL
-#define UV_EAI_SERVICE              EVL_EAI_SERVICE
-#define UV_EAI_SOCKTYPE             EVL_EAI_SOCKTYPE
-#define UV_UNKNOWN                  EVL_UNKNOWN
-#define UV_EOF                      EVL_EOF
-#define UV_E2BIG                    EVL_E2BIG
-#define UV_EACCES                   EVL_EACCES
-#define UV_EADDRINUSE               EVL_EADDRINUSE
-#define UV_EADDRNOTAVAIL            EVL_EADDRNOTAVAIL
-#define UV_EAFNOSUPPORT             EVL_EAFNOSUPPORT
-#define UV_EAGAIN                   EVL_EAGAIN
-#define UV_EALREADY                 EVL_EALREADY
-#define UV_EBADF                    EVL_EBADF
-#define UV_EBUSY                    EVL_EBUSY
-#define UV_ECANCELED                EVL_ECANCELED
-#define UV_ECONNABORTED             EVL_ECONNABORTED
-#define UV_ECONNREFUSED             EVL_ECONNREFUSED
-#define UV_ECONNRESET               EVL_ECONNRESET
-#define UV_EDESTADDRREQ             EVL_EDESTADDRREQ
-#define UV_EEXIST                   EVL_EEXIST
-#define UV_EFBIG                    EVL_EFBIG
-#define UV_EHOSTUNREACH             EVL_EHOSTUNREACH
-#define UV_EINTR                    EVL_EINTR
-#define UV_EIO                      EVL_EIO
-#define UV_EISCONN                  EVL_EISCONN
-#define UV_EISDIR                   EVL_EISDIR
-#define UV_ELOOP                    EVL_ELOOP
-#define UV_EMFILE                   EVL_EMFILE
-#define UV_EMSGSIZE                 EVL_EMSGSIZE
-#define UV_ENAMETOOLONG             EVL_ENAMETOOLONG
-#define UV_ENETDOWN                 EVL_ENETDOWN
-#define UV_ENETUNREACH              EVL_ENETUNREACH
-#define UV_ENFILE                   EVL_ENFILE
-#define UV_ENOBUFS                  EVL_ENOBUFS
-#define UV_ENODEV                   EVL_ENODEV
-#define UV_ENOENT                   EVL_ENOENT
-#define UV_ENOMEM                   EVL_ENOMEM
-#define UV_ENOPROTOOPT              EVL_ENOPROTOOPT
-#define UV_ENOSPC                   EVL_ENOSPC
-#define UV_ENOSYS                   EVL_ENOSYS
-#define UV_ENOTCONN                 EVL_ENOTCONN
-#define UV_ENOTDIR                  EVL_ENOTDIR
-#define UV_ENOTEMPTY                EVL_ENOTEMPTY
-#define UV_ENOTSOCK                 EVL_ENOTSOCK
-#define UV_ENOTSUP                  EVL_ENOTSUP
-#define UV_EOVERFLOW                EVL_EOVERFLOW
-#define UV_EPERM                    EVL_EPERM
-#define UV_EPROTO                   EVL_EPROTO
-#define UV_EPROTONOSUPPORT          EVL_EPROTONOSUPPORT
-#define UV_EPROTOTYPE               EVL_EPROTOTYPE
-#define UV_ERANGE                   EVL_ERANGE
-#define UV_EROFS                    EVL_EROFS
-#define UV_ESHUTDOWN                EVL_ESHUTDOWN
-#define UV_ESPIPE                   EVL_ESPIPE
-#define UV_ESRCH                    EVL_ESRCH
-#define UV_ETIMEDOUT                EVL_ETIMEDOUT
-#define UV_ETXTBSY                  EVL_ETXTBSY
-#define UV_EXDEV                    EVL_EXDEV
-#define UV_ENXIO                    EVL_ENXIO
-#define UV_EMLINK                   EVL_EMLINK
-#define UV_ENOTTY                   EVL_ENOTTY
-#define UV_EILSEQ                   EVL_EILSEQ
-#define UV_ENOEXEC                  EVL_ENOEXEC
-#define UV_ECHARSET                 EVL_ECHARSET
-#define UV_ENONET                   EVL_ENONET
-#define UV_EREMOTEIO                EVL_EREMOTEIO
-#define UV_EFTYPE                   EVL_EFTYPE
-#define UV_EHOSTDOWN                EVL_EHOSTDOWN
-#define UV_ESOCKTNOSUPPORT          EVL_ESOCKTNOSUPPORT
-#define UV_ENODATA                  EVL_ENODATA
-#define UV_EUNATCH                  EVL_EUNATCH
-#define UV_ERRNO_MAX                EVL_ERRNO_MAX
-#define UV_RUN_ONCE                 EVL_RUN_ONCE
-#define UV_RUN_NOWAIT               EVL_RUN_NOWAIT
-#define UV_LOOP_BLOCK_SIGNAL        EVL_LOOP_BLOCK_SIGNAL
-#define UV_METRICS_IDLE_TIME        EVL_METRICS_IDLE_TIME
-#define UV_LOOP_USE_IO_URING_SQPOLL EVL_LOOP_USE_IO_URING_SQPOLL
-#define UV_UNKNOWN_HANDLE           EVL_UNKNOWN_HANDLE
-#define UV_FILE                     EVL_FILE
-#define UV_HANDLE_TYPE_MAX          EVL_HANDLE_TYPE_MAX
-#define UV_UNKNOWN_REQ              EVL_UNKNOWN_REQ
-#define UV_REQ_TYPE_MAX             EVL_REQ_TYPE_MAX
-#define UV_TCP_IPV6ONLY             EVL_TCP_IPV6ONLY
-#define UV_TCP_REUSEPORT            EVL_TCP_REUSEPORT
-#define UV_NONBLOCK_PIPE            EVL_NONBLOCK_PIPE
-#define UV_READABLE                 EVL_READABLE
-#define UV_WRITABLE                 EVL_WRITABLE
-#define UV_DISCONNECT               EVL_DISCONNECT
-#define UV_PRIORITIZED              EVL_PRIORITIZED
-#define UV_ONCE_INIT                EVL_ONCE_INIT
-#define UV_THREAD_NO_FLAGS          EVL_THREAD_NO_FLAGS
-#define UV_THREAD_HAS_STACK_SIZE    EVL_THREAD_HAS_STACK_SIZE
-#define UV_ASYNC                    EVL_ASYNC
-#define UV_CHECK                    EVL_CHECK
-#define UV_FS_EVENT                 EVL_FS_EVENT
-#define UV_FS_POLL                  EVL_FS_POLL
-#define UV_HANDLE                   EVL_HANDLE
-#define UV_IDLE                     EVL_IDLE
-#define UV_NAMED_PIPE               EVL_NAMED_PIPE
-#define UV_POLL                     EVL_POLL
-#define UV_PREPARE                  EVL_PREPARE
-#define UV_PROCESS                  EVL_PROCESS
-#define UV_STREAM                   EVL_STREAM
-#define UV_TCP                      EVL_TCP
-#define UV_TIMER                    EVL_TIMER
-#define UV_TTY                      EVL_TTY
-#define UV_UDP                      EVL_UDP
-#define UV_SIGNAL                   EVL_SIGNAL
-#define UV_REQ                      EVL_REQ
-#define UV_CONNECT                  EVL_CONNECT
-#define UV_WRITE                    EVL_WRITE
-#define UV_SHUTDOWN                 EVL_SHUTDOWN
-#define UV_UDP_SEND                 EVL_UDP_SEND
-#define UV_FS                       EVL_FS
-#define UV_WORK                     EVL_WORK
-#define UV_GETADDRINFO              EVL_GETADDRINFO
-#define UV_GETNAMEINFO              EVL_GETNAMEINFO
-#define UV_RANDOM                   EVL_RANDOM
-#define UV_ERRNO_MAP(XX)            EVL_ERRNO_MAP(XX)
-#define UV_HANDLE_TYPE_MAP(XX)      EVL_HANDLE_TYPE_MAP(XX)
-#define UV_REQ_TYPE_MAP(XX)         EVL_REQ_TYPE_MAP(XX)
+#define UV_RUN_DEFAULT               EVL_RUN_DEFAULT
+#define UV_EPIPE                     EVL_EPIPE
+#define UV_VERSION_MAJOR             EVL_VERSION_MAJOR
+#define UV_VERSION_MINOR             EVL_VERSION_MINOR
+#define UV_VERSION_PATCH             EVL_VERSION_PATCH
+#define UV_VERSION_IS_RELEASE        EVL_VERSION_IS_RELEASE
+#define UV_VERSION_SUFFIX            EVL_VERSION_SUFFIX
+#define UV_VERSION_HEX               EVL_VERSION_HEX
+#define UV_EINVAL                    EVL_EINVAL
+#define UV_CLOCK_MONOTONIC           EVL_CLOCK_MONOTONIC
+#define UV_CLOCK_REALTIME            EVL_CLOCK_REALTIME
+#define UV_EFAULT                    EVL_EFAULT
+#define UV_EAI_ADDRFAMILY            EVL_EAI_ADDRFAMILY
+#define UV_EAI_AGAIN                 EVL_EAI_AGAIN
+#define UV_EAI_BADFLAGS              EVL_EAI_BADFLAGS
+#define UV_EAI_BADHINTS              EVL_EAI_BADHINTS
+#define UV_EAI_CANCELED              EVL_EAI_CANCELED
+#define UV_EAI_FAIL                  EVL_EAI_FAIL
+#define UV_EAI_FAMILY                EVL_EAI_FAMILY
+#define UV_EAI_MEMORY                EVL_EAI_MEMORY
+#define UV_EAI_NODATA                EVL_EAI_NODATA
+#define UV_EAI_NONAME                EVL_EAI_NONAME
+#define UV_EAI_OVERFLOW              EVL_EAI_OVERFLOW
+#define UV_EAI_PROTOCOL              EVL_EAI_PROTOCOL
+#define UV_EAI_SERVICE               EVL_EAI_SERVICE
+#define UV_EAI_SOCKTYPE              EVL_EAI_SOCKTYPE
+#define UV_UNKNOWN                   EVL_UNKNOWN
+#define UV_EOF                       EVL_EOF
+#define UV_E2BIG                     EVL_E2BIG
+#define UV_EACCES                    EVL_EACCES
+#define UV_EADDRINUSE                EVL_EADDRINUSE
+#define UV_EADDRNOTAVAIL             EVL_EADDRNOTAVAIL
+#define UV_EAFNOSUPPORT              EVL_EAFNOSUPPORT
+#define UV_EAGAIN                    EVL_EAGAIN
+#define UV_EALREADY                  EVL_EALREADY
+#define UV_EBADF                     EVL_EBADF
+#define UV_EBUSY                     EVL_EBUSY
+#define UV_ECANCELED                 EVL_ECANCELED
+#define UV_ECONNABORTED              EVL_ECONNABORTED
+#define UV_ECONNREFUSED              EVL_ECONNREFUSED
+#define UV_ECONNRESET                EVL_ECONNRESET
+#define UV_EDESTADDRREQ              EVL_EDESTADDRREQ
+#define UV_EEXIST                    EVL_EEXIST
+#define UV_EFBIG                     EVL_EFBIG
+#define UV_EHOSTUNREACH              EVL_EHOSTUNREACH
+#define UV_EINTR                     EVL_EINTR
+#define UV_EIO                       EVL_EIO
+#define UV_EISCONN                   EVL_EISCONN
+#define UV_EISDIR                    EVL_EISDIR
+#define UV_ELOOP                     EVL_ELOOP
+#define UV_EMFILE                    EVL_EMFILE
+#define UV_EMSGSIZE                  EVL_EMSGSIZE
+#define UV_ENAMETOOLONG              EVL_ENAMETOOLONG
+#define UV_ENETDOWN                  EVL_ENETDOWN
+#define UV_ENETUNREACH               EVL_ENETUNREACH
+#define UV_ENFILE                    EVL_ENFILE
+#define UV_ENOBUFS                   EVL_ENOBUFS
+#define UV_ENODEV                    EVL_ENODEV
+#define UV_ENOENT                    EVL_ENOENT
+#define UV_ENOMEM                    EVL_ENOMEM
+#define UV_ENOPROTOOPT               EVL_ENOPROTOOPT
+#define UV_ENOSPC                    EVL_ENOSPC
+#define UV_ENOSYS                    EVL_ENOSYS
+#define UV_ENOTCONN                  EVL_ENOTCONN
+#define UV_ENOTDIR                   EVL_ENOTDIR
+#define UV_ENOTEMPTY                 EVL_ENOTEMPTY
+#define UV_ENOTSOCK                  EVL_ENOTSOCK
+#define UV_ENOTSUP                   EVL_ENOTSUP
+#define UV_EOVERFLOW                 EVL_EOVERFLOW
+#define UV_EPERM                     EVL_EPERM
+#define UV_EPROTO                    EVL_EPROTO
+#define UV_EPROTONOSUPPORT           EVL_EPROTONOSUPPORT
+#define UV_EPROTOTYPE                EVL_EPROTOTYPE
+#define UV_ERANGE                    EVL_ERANGE
+#define UV_EROFS                     EVL_EROFS
+#define UV_ESHUTDOWN                 EVL_ESHUTDOWN
+#define UV_ESPIPE                    EVL_ESPIPE
+#define UV_ESRCH                     EVL_ESRCH
+#define UV_ETIMEDOUT                 EVL_ETIMEDOUT
+#define UV_ETXTBSY                   EVL_ETXTBSY
+#define UV_EXDEV                     EVL_EXDEV
+#define UV_ENXIO                     EVL_ENXIO
+#define UV_EMLINK                    EVL_EMLINK
+#define UV_ENOTTY                    EVL_ENOTTY
+#define UV_EILSEQ                    EVL_EILSEQ
+#define UV_ENOEXEC                   EVL_ENOEXEC
+#define UV_ECHARSET                  EVL_ECHARSET
+#define UV_ENONET                    EVL_ENONET
+#define UV_EREMOTEIO                 EVL_EREMOTEIO
+#define UV_EFTYPE                    EVL_EFTYPE
+#define UV_EHOSTDOWN                 EVL_EHOSTDOWN
+#define UV_ESOCKTNOSUPPORT           EVL_ESOCKTNOSUPPORT
+#define UV_ENODATA                   EVL_ENODATA
+#define UV_EUNATCH                   EVL_EUNATCH
+#define UV_ERRNO_MAX                 EVL_ERRNO_MAX
+#define UV_RUN_ONCE                  EVL_RUN_ONCE
+#define UV_RUN_NOWAIT                EVL_RUN_NOWAIT
+#define UV_LOOP_BLOCK_SIGNAL         EVL_LOOP_BLOCK_SIGNAL
+#define UV_METRICS_IDLE_TIME         EVL_METRICS_IDLE_TIME
+#define UV_LOOP_USE_IO_URING_SQPOLL  EVL_LOOP_USE_IO_URING_SQPOLL
+#define UV_UNKNOWN_HANDLE            EVL_UNKNOWN_HANDLE
+#define UV_FILE                      EVL_FILE
+#define UV_HANDLE_TYPE_MAX           EVL_HANDLE_TYPE_MAX
+#define UV_UNKNOWN_REQ               EVL_UNKNOWN_REQ
+#define UV_REQ_TYPE_MAX              EVL_REQ_TYPE_MAX
+#define UV_TCP_IPV6ONLY              EVL_TCP_IPV6ONLY
+#define UV_TCP_REUSEPORT             EVL_TCP_REUSEPORT
+#define UV_NONBLOCK_PIPE             EVL_NONBLOCK_PIPE
+#define UV_READABLE                  EVL_READABLE
+#define UV_WRITABLE                  EVL_WRITABLE
+#define UV_DISCONNECT                EVL_DISCONNECT
+#define UV_PRIORITIZED               EVL_PRIORITIZED
+#define UV_ONCE_INIT                 EVL_ONCE_INIT
+#define UV_THREAD_NO_FLAGS           EVL_THREAD_NO_FLAGS
+#define UV_THREAD_HAS_STACK_SIZE     EVL_THREAD_HAS_STACK_SIZE
+#define UV_ASYNC                     EVL_ASYNC
+#define UV_CHECK                     EVL_CHECK
+#define UV_FS_EVENT                  EVL_FS_EVENT
+#define UV_FS_POLL                   EVL_FS_POLL
+#define UV_HANDLE                    EVL_HANDLE
+#define UV_IDLE                      EVL_IDLE
+#define UV_NAMED_PIPE                EVL_NAMED_PIPE
+#define UV_POLL                      EVL_POLL
+#define UV_PREPARE                   EVL_PREPARE
+#define UV_PROCESS                   EVL_PROCESS
+#define UV_STREAM                    EVL_STREAM
+#define UV_TCP                       EVL_TCP
+#define UV_TIMER                     EVL_TIMER
+#define UV_TTY                       EVL_TTY
+#define UV_UDP                       EVL_UDP
+#define UV_SIGNAL                    EVL_SIGNAL
+#define UV_REQ                       EVL_REQ
+#define UV_CONNECT                   EVL_CONNECT
+#define UV_WRITE                     EVL_WRITE
+#define UV_SHUTDOWN                  EVL_SHUTDOWN
+#define UV_UDP_SEND                  EVL_UDP_SEND
+#define UV_FS                        EVL_FS
+#define UV_FS_O_RDONLY               EVL_FS_O_RDONLY
+#define UV_FS_O_WRONLY               EVL_FS_O_WRONLY
+#define UV_FS_O_RDWR                 EVL_FS_O_RDWR
+#define UV_FS_O_APPEND               EVL_FS_O_APPEND
+#define UV_FS_O_CREAT                EVL_FS_O_CREAT
+#define UV_FS_O_EXCL                 EVL_FS_O_EXCL
+#define UV_FS_O_TRUNC                EVL_FS_O_TRUNC
+#define UV_FS_O_DIRECT               EVL_FS_O_DIRECT
+#define UV_FS_O_DIRECTORY            EVL_FS_O_DIRECTORY
+#define UV_FS_O_DSYNC                EVL_FS_O_DSYNC
+#define UV_FS_O_EXLOCK               EVL_FS_O_EXLOCK
+#define UV_FS_O_FILEMAP              EVL_FS_O_FILEMAP
+#define UV_FS_O_NOATIME              EVL_FS_O_NOATIME
+#define UV_FS_O_NOCTTY               EVL_FS_O_NOCTTY
+#define UV_FS_O_NOFOLLOW             EVL_FS_O_NOFOLLOW
+#define UV_FS_O_NONBLOCK             EVL_FS_O_NONBLOCK
+#define UV_FS_O_RANDOM               EVL_FS_O_RANDOM
+#define UV_FS_O_SEQUENTIAL           EVL_FS_O_SEQUENTIAL
+#define UV_FS_O_SHORT_LIVED          EVL_FS_O_SHORT_LIVED
+#define UV_FS_O_SYMLINK              EVL_FS_O_SYMLINK
+#define UV_FS_O_SYNC                 EVL_FS_O_SYNC
+#define UV_FS_O_TEMPORARY            EVL_FS_O_TEMPORARY
+#define UV_FS_COPYFILE_EXCL          EVL_FS_COPYFILE_EXCL
+#define UV_FS_COPYFILE_FICLONE       EVL_FS_COPYFILE_FICLONE
+#define UV_FS_COPYFILE_FICLONE_FORCE EVL_FS_COPYFILE_FICLONE_FORCE
+#define UV_FS_SYMLINK_DIR            EVL_FS_SYMLINK_DIR
+#define UV_FS_SYMLINK_JUNCTION       EVL_FS_SYMLINK_JUNCTION
+#define UV_FS_UTIME_NOW              EVL_FS_UTIME_NOW
+#define UV_FS_UTIME_OMIT             EVL_FS_UTIME_OMIT
+#define UV_FS_UNKNOWN                EVL_FS_UNKNOWN
+#define UV_FS_CUSTOM                 EVL_FS_CUSTOM
+#define UV_FS_OPEN                   EVL_FS_OPEN
+#define UV_FS_CLOSE                  EVL_FS_CLOSE
+#define UV_FS_READ                   EVL_FS_READ
+#define UV_FS_WRITE                  EVL_FS_WRITE
+#define UV_FS_SENDFILE               EVL_FS_SENDFILE
+#define UV_FS_STAT                   EVL_FS_STAT
+#define UV_FS_LSTAT                  EVL_FS_LSTAT
+#define UV_FS_FSTAT                  EVL_FS_FSTAT
+#define UV_FS_FTRUNCATE              EVL_FS_FTRUNCATE
+#define UV_FS_UTIME                  EVL_FS_UTIME
+#define UV_FS_FUTIME                 EVL_FS_FUTIME
+#define UV_FS_ACCESS                 EVL_FS_ACCESS
+#define UV_FS_CHMOD                  EVL_FS_CHMOD
+#define UV_FS_FCHMOD                 EVL_FS_FCHMOD
+#define UV_FS_FSYNC                  EVL_FS_FSYNC
+#define UV_FS_FDATASYNC              EVL_FS_FDATASYNC
+#define UV_FS_UNLINK                 EVL_FS_UNLINK
+#define UV_FS_RMDIR                  EVL_FS_RMDIR
+#define UV_FS_MKDIR                  EVL_FS_MKDIR
+#define UV_FS_MKDTEMP                EVL_FS_MKDTEMP
+#define UV_FS_RENAME                 EVL_FS_RENAME
+#define UV_FS_SCANDIR                EVL_FS_SCANDIR
+#define UV_FS_LINK                   EVL_FS_LINK
+#define UV_FS_SYMLINK                EVL_FS_SYMLINK
+#define UV_FS_READLINK               EVL_FS_READLINK
+#define UV_FS_CHOWN                  EVL_FS_CHOWN
+#define UV_FS_FCHOWN                 EVL_FS_FCHOWN
+#define UV_FS_REALPATH               EVL_FS_REALPATH
+#define UV_FS_COPYFILE               EVL_FS_COPYFILE
+#define UV_FS_LCHOWN                 EVL_FS_LCHOWN
+#define UV_FS_OPENDIR                EVL_FS_OPENDIR
+#define UV_FS_READDIR                EVL_FS_READDIR
+#define UV_FS_CLOSEDIR               EVL_FS_CLOSEDIR
+#define UV_FS_STATFS                 EVL_FS_STATFS
+#define UV_FS_MKSTEMP                EVL_FS_MKSTEMP
+#define UV_FS_LUTIME                 EVL_FS_LUTIME
+#define UV_DIRENT_UNKNOWN            EVL_DIRENT_UNKNOWN
+#define UV_DIRENT_FILE               EVL_DIRENT_FILE
+#define UV_DIRENT_DIR                EVL_DIRENT_DIR
+#define UV_DIRENT_LINK               EVL_DIRENT_LINK
+#define UV_DIRENT_FIFO               EVL_DIRENT_FIFO
+#define UV_DIRENT_SOCKET             EVL_DIRENT_SOCKET
+#define UV_DIRENT_CHAR               EVL_DIRENT_CHAR
+#define UV_DIRENT_BLOCK              EVL_DIRENT_BLOCK
+#define UV_WORK                      EVL_WORK
+#define UV_GETADDRINFO               EVL_GETADDRINFO
+#define UV_GETNAMEINFO               EVL_GETNAMEINFO
+#define UV_RANDOM                    EVL_RANDOM
+#define UV_ERRNO_MAP(XX)             EVL_ERRNO_MAP(XX)
+#define UV_HANDLE_TYPE_MAP(XX)       EVL_HANDLE_TYPE_MAP(XX)
+#define UV_REQ_TYPE_MAP(XX)          EVL_REQ_TYPE_MAP(XX)
 
 #endif /* EVLOOP_UV_NAMES */
 
 /* ==== [SECTION] Changelog and licence ==== */
 
-/* 0.1.0  The loop core, timers, tasks, watchers, async, posts, TCP, poll handles, worker pools, name
- *        lookup; epoll, kqueue, I/O completion ports and poll.
+/* 0.1.0  The loop core, timers, tasks, watchers, async, posts, TCP, poll handles, worker pools, files,
+ *        name lookup; epoll, kqueue, I/O completion ports and poll.
  *
  * This file is yours under either of two licences, as you like.
  *

@@ -39,15 +39,59 @@ argument_of() { # FILE
     esac
 }
 
+# Three files of 16, 200,000 and no bytes; an empty directory; a link, where there are any.
+make_tree() { # DIRECTORY
+    rm -rf "$1"
+    mkdir -p "$1/some/where" "$1/empty"
+    echo 'hello, checksum' >"$1/hello"
+    awk 'BEGIN { for (i = 0; i < 25000; i++) printf "%7d\n", i }' >"$1/some/where/numbers"
+    : >"$1/some/nothing"
+    ln -s .. "$1/some/link" 2>/dev/null
+    return 0
+}
+
+try_cat() { # COMMAND ...
+    make_tree $out/tree
+    set -- "$@" $out/tree/hello $out/tree/some/where/numbers
+    "$@" $out/tree/some/nothing - $out/tree/hello <$out/tree/hello >$out/cat.out &&
+        cat $out/tree/hello $out/tree/some/where/numbers $out/tree/hello $out/tree/hello |
+        cmp - $out/cat.out &&
+        ! "$@" $out/tree/missing >$out/cat.out
+}
+
+try_checksum() { # COMMAND ...
+    make_tree $out/tree
+    "$@" --stat $out/tree >$out/checksum.out || return 1
+    cat $out/checksum.out
+    for line in 'files 3' 'directories 4' 'bytes 200016' 'checksum d3d741793024f177' 'unreadable 0' \
+        'changed 0'; do
+        tr -s ' \r' ' ' <$out/checksum.out | grep -q "^$line *\$" || return 1
+    done
+    ! "$@" $out/tree/missing
+}
+
+try_jobs() { # COMMAND ...
+    "$@" 2 >$out/jobs.out && cat $out/jobs.out && grep -q '^the same as without' $out/jobs.out
+}
+
+# Runs an example; what some of them print is checked.
+try() { # FILE COMMAND ...
+    file=$1 name=$(basename "$1" .c)
+    shift
+    case $name in
+    cat | checksum | jobs) try_$name "$@" ;;
+    *) "$@" $(argument_of "$file") ;;
+    esac
+}
+
 run() { # FILE
     name=$(basename "$1" .c)
-    build "$1" >$out/$name.log 2>&1 &&
-        timeout 30 $out/$name $(argument_of "$1") >>$out/$name.log 2>&1 </dev/null
+    build "$1" >$out/$name.log 2>&1 && try "$1" timeout 30 $out/$name >>$out/$name.log 2>&1 </dev/null
 }
 
 run_wine() { # FILE
     name=$(basename "$1" .c)
-    WINEDEBUG=-all timeout 60 wine build/windows/$name.exe $(argument_of "$1") >$out/$name.log 2>&1 </dev/null
+    WINEDEBUG=-all try "$1" timeout 60 wine build/windows/$name.exe >$out/$name.log 2>&1 </dev/null
 }
 
 build_all() {

@@ -69,7 +69,7 @@ check_static() {
 check_macros() {
     for flags in -DEVLOOP_DECLARATIONS -DEVLOOP_IMPLEMENTATION -DEVLOOP_STATIC; do
         preprocess_macros '^_GNU_SOURCE$' $flags
-        preprocess_macros '^(_GNU_SOURCE$|uv_|UV_)' $flags -DEVLOOP_UV_NAMES
+        preprocess_macros '^(_GNU_SOURCE$|HAVE_DIRENT_TYPES$|uv_|UV_)' $flags -DEVLOOP_UV_NAMES
     done | sort -u
 }
 

@@ -909,6 +909,75 @@ static void await_completed(uint64_t count) {
     CHECK_EQ(stats.completed, count);
 }
 
+/* Threads that have done nothing yet take one job at a time: what was queued first begins first. */
+TEST(pool_jobs_begin_in_order) {
+    open_both(4);
+    for (int i = 0; i < 4; i++)
+        CHECK_EQ(queue_on(&loop, &holders[i], hold), 0);
+    for (int i = 0; i < 60; i++)
+        CHECK_EQ(queue_on(&loop, &jobs[i], never_work), 0);
+    await_begun(4);
+    for (int i = 0; i < 60; i++)
+        cancel(&jobs[i], 0);
+    open_gate(4);
+    run_all();
+    check_holders(4);
+    finish_both();
+}
+
+static void short_work(evl_work_t *req) {
+    busy_ns(10000);
+    work(req);
+}
+
+static int old_jobs_left;
+
+static void after_old(evl_work_t *req, int status) {
+    after(req, status);
+    old_jobs_left--;
+}
+
+static void after_feeder(evl_work_t *req, int status) {
+    CHECK_EQ(status, 0);
+    if (old_jobs_left > 0)
+        CHECK_EQ(evl_queue_work(&loop, req, short_work, after_feeder), 0);
+}
+
+static void very_long_work(evl_work_t *req) {
+    test_sleep_ms(1000);
+    work(req);
+}
+
+/* Threads that did short jobs take several at a time. When the first of these turns out to be long,
+ * those behind it go to others, even if there is always something newer. */
+TEST(pool_a_long_job_holds_up_no_other) {
+    enum { QUICK = 60, OLD = 100, FEEDERS = 800 };
+    job_t *job = jobs, *slow = &jobs[QUICK];
+    open_both(2);
+    occupy(2);
+    for (; job < slow; job++)
+        queue(job);
+    CHECK_EQ(queue_on(&loop, job++, very_long_work), 0);
+    for (old_jobs_left = 0; old_jobs_left < OLD; old_jobs_left++, job++) {
+        clear_job(job);
+        CHECK_EQ(evl_queue_work(&loop, &job->req, work, after_old), 0);
+    }
+    for (int i = 0; i < FEEDERS; i++, job++) {
+        clear_job(job);
+        CHECK_EQ(evl_queue_work(&loop, &job->req, short_work, after_feeder), 0);
+    }
+    open_gate(2);
+    uint64_t start = test_ms();
+    while (old_jobs_left > 0)
+        CHECK_NE(evl_run(&loop, EVL_RUN_ONCE), 0);
+    CHECK_LT(test_ms() - start, 900);
+    CHECK_EQ(slow->called, 0);
+    run_all();
+    check_done(slow, 0);
+    check_holders(2);
+    finish_both();
+}
+
 TEST(pool_cancel_of_what_is_done_but_not_called_back) {
     open_both(1);
     queue(&jobs[0]);

@@ -20,6 +20,18 @@ int main(void) {
     LAYOUT(evl_poll_t);
     LAYOUT(evl_buf_t);
     LAYOUT(evl_metrics_t);
+    LAYOUT(evl_histogram_t);
+    LAYOUT(evl_pool_t);
+    LAYOUT(evl_pool_stats_t);
+    LAYOUT(evl_work_t);
+    LAYOUT(evl_random_t);
+    LAYOUT(evl_fs_t);
+    LAYOUT(evl_stat_t);
+    LAYOUT(evl_statfs_t);
+    LAYOUT(evl_dir_t);
+    LAYOUT(evl_dirent_t);
+    LAYOUT(evl_getaddrinfo_t);
+    LAYOUT(evl_getnameinfo_t);
 #ifndef EVLOOP_NO_NET
     LAYOUT(evl_stream_t);
     LAYOUT(evl_tcp_t);
