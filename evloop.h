@@ -11712,7 +11712,6 @@ static int evli_has_both(int flags, int one, int other) {
 static DWORD evli_open_flags(int flags, int mode, evli_open_t *how) {
     how->access = evli_open_access(flags);
     if (how->access == 0 || evli_has_both(flags, EVL_FS_O_SEQUENTIAL, EVL_FS_O_RANDOM) ||
-        evli_has_both(flags, EVL_FS_O_DSYNC, EVL_FS_O_SYNC) ||
         evli_has_both(flags, EVL_FS_O_APPEND, EVL_FS_O_DIRECT))
         return ERROR_INVALID_PARAMETER;
     if (flags & EVL_FS_O_DIRECT) /* does not go with the right to append; to write is enough */
@@ -11849,7 +11848,7 @@ static int64_t evli_win_transfer(evl_file file, int writes, const evl_buf_t *buf
         return EVL_EBADF;
     if (error == 0)
         error = evli_win_move_bufs(handle, writes, bufs, nbufs, offset, &done);
-    if (done > 0 || (error == 0 && !writes))
+    if (done > 0 || (error == 0 && (!writes || bufs[0].len == 0)))
         return done;
     switch (error) {
     case 0: /* a pipe that takes nothing now */
@@ -11865,17 +11864,24 @@ static int64_t evli_win_transfer(evl_file file, int writes, const evl_buf_t *buf
     }
 }
 
+/* A fault that passes stands for an interruption, which Windows has none of. */
 static int64_t evli_sys_file_read(evl_file file, const evl_buf_t *bufs, size_t nbufs,
                                   int64_t offset) {
     size_t most = EVLOOP_SHORT("read", bufs[0].len);
-    int fault = EVLOOP_FAULT("read");
+    int fault;
+    do
+        fault = EVLOOP_FAULT("read");
+    while (fault == WSAEWOULDBLOCK);
     return evli_win_transfer(file, 0, bufs, nbufs, offset, most, (DWORD)fault);
 }
 
 static int64_t evli_sys_file_write(evl_file file, const evl_buf_t *bufs, size_t nbufs,
                                    int64_t offset) {
     size_t most = EVLOOP_SHORT("write", bufs[0].len);
-    int fault = EVLOOP_FAULT("write");
+    int fault;
+    do
+        fault = EVLOOP_FAULT("write");
+    while (fault == WSAEWOULDBLOCK);
     return evli_win_transfer(file, 1, bufs, nbufs, offset, most, (DWORD)fault);
 }
 
@@ -12917,7 +12923,9 @@ static DWORD evli_copy_paths(evl_fs_t *req, evli_path_t *path, evli_path_t *new_
     evl_stat_t from, to;
     DWORD error;
     if (req->priv.flags & EVL_FS_COPYFILE_FICLONE_FORCE)
-        return ERROR_NOT_SUPPORTED;
+        return GetFileAttributesW(path->text) == INVALID_FILE_ATTRIBUTES
+                   ? GetLastError()
+                   : (DWORD)ERROR_NOT_SUPPORTED;
     if (CopyFileW(path->text, new_path->text, (req->priv.flags & EVL_FS_COPYFILE_EXCL) != 0))
         return 0;
     error = GetLastError();
@@ -12977,6 +12985,8 @@ static int64_t evli_fs_write(evl_fs_t *req) {
     int64_t n, done = 0, offset = req->priv.args.span.offset;
     size_t part = 0;
     uint32_t nbufs = evli_fs_skip(&bufs, req->priv.nbufs, &part);
+    if (nbufs == 0)
+        return evli_sys_file_write(req->priv.file, bufs - 1, 1, offset);
     while (nbufs > 0) {
         n = evli_sys_file_write(req->priv.file, bufs, evli_fs_chunk(nbufs),
                                 offset < 0 ? -1 : offset + done);
