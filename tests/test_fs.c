@@ -1851,6 +1851,9 @@ TEST(fs_stat_of_a_file_and_a_directory) {
         evl_file file = open_now("file", EVL_FS_O_RDWR);
         CHECK_EQ(FS(fstat, file), 0);
         CHECK_PTR(fs.ptr, &fs.statbuf);
+#if defined(_WIN32) /* where opening is an access */
+        fs.statbuf.st_atim = first.st_atim;
+#endif
         CHECK_MEM(&fs.statbuf, &first, sizeof(first));
         evl_buf_t buf = buf_of("more", 4);
         CHECK_EQ(FS(write, file, &buf, 1, 100000), 4);
