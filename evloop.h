@@ -11510,8 +11510,9 @@ typedef struct {
 } evli_path_t;
 
 enum {
-    EVLI_PATH_ROOM = 3,    /* behind a path: for what finds all in a directory */
-    EVLI_PATH_SHORT = 248, /* from this length on the system may refuse a path without a prefix */
+    EVLI_PATH_ROOM = 3,     /* behind a path: for what finds all in a directory */
+    EVLI_PATH_SHORT = 248,  /* from this length on the system may refuse a path without a prefix */
+    EVLI_PATH_MOST = 32766, /* what the system's own count of bytes can hold */
     EVLI_PATH_PREFIX_ROOM = 6 /* for the prefix of a path to a server, whose first 2 it replaces */
 };
 
@@ -11544,13 +11545,13 @@ static int evli_path_is_long(const WCHAR *text, size_t length) {
     return length >= EVLI_PATH_SHORT;
 }
 
-/* Makes a long path absolute and free of dots, and gives it the prefix with which the system takes up
- * to 32767 characters. */
+/* Makes a long path absolute and free of dots, and gives it the prefix with which the system takes more
+ * than 260 characters. */
 static DWORD evli_path_lengthen(evli_path_t *path) {
     DWORD size = GetFullPathNameW(path->text, 0, NULL, NULL), length;
     WCHAR *block, *text;
-    if (size == 0)
-        return GetLastError();
+    if (size == 0 || size > EVLI_PATH_MOST)
+        return size == 0 ? GetLastError() : (DWORD)ERROR_FILENAME_EXCED_RANGE;
     block = (WCHAR *)evli_malloc((EVLI_PATH_PREFIX_ROOM + size + EVLI_PATH_ROOM) * sizeof(*block));
     if (block == NULL)
         return ERROR_NOT_ENOUGH_MEMORY;
@@ -11581,6 +11582,8 @@ static DWORD evli_path_init_plain(evli_path_t *path, const char *text) {
     size_t length = evli_utf8_to_wide(text, NULL);
     if (length == SIZE_MAX)
         return ERROR_INVALID_PARAMETER;
+    if (length > EVLI_PATH_MOST)
+        return ERROR_FILENAME_EXCED_RANGE;
     path->text = path->brief;
     path->length = length;
     path->block = NULL;
