@@ -11851,7 +11851,7 @@ static int64_t evli_win_transfer(evl_file file, int writes, const evl_buf_t *buf
         return EVL_EBADF;
     if (error == 0)
         error = evli_win_move_bufs(handle, writes, bufs, nbufs, offset, &done);
-    if (done > 0 || (error == 0 && !writes))
+    if (done > 0 || (error == 0 && (!writes || bufs[0].len == 0)))
         return done;
     switch (error) {
     case 0: /* a pipe that takes nothing now */
@@ -12988,6 +12988,8 @@ static int64_t evli_fs_write(evl_fs_t *req) {
     int64_t n, done = 0, offset = req->priv.args.span.offset;
     size_t part = 0;
     uint32_t nbufs = evli_fs_skip(&bufs, req->priv.nbufs, &part);
+    if (nbufs == 0)
+        return evli_sys_file_write(req->priv.file, bufs - 1, 1, offset);
     while (nbufs > 0) {
         n = evli_sys_file_write(req->priv.file, bufs, evli_fs_chunk(nbufs),
                                 offset < 0 ? -1 : offset + done);

@@ -2,7 +2,7 @@
 
 /* An HTTP/1.1 server of a directory, and a client that puts it to the test.
 
-       httpd --listen 127.0.0.1:8080 --root DIR    serves DIR until Ctrl-C
+       httpd --listen 127.0.0.1:8080 --root DIR    serves DIR until Ctrl-C; --cache BYTES
        httpd --demo                                serves a directory of its own to a client of its
                                                    own, checks every byte, prints a table
 
@@ -18,12 +18,15 @@
    One request is answered at a time. What a client pipelines behind it is kept, at most one read of
    it, and nothing more is read meanwhile. So the number of connections bounds the memory.
 
-   Files are read with plain calls. What the page cache holds costs microseconds; a slow disk would
-   hold up every connection, and such a server would read on a thread pool.
+   Nothing that may wait for a disk is done on the loop's thread. A job for the pool opens a file, one
+   name of the path after the other, so that no link is followed; evl_fs_read and evl_fs_close do the
+   rest. Small files are kept in a cache, which is bounded in bytes. A file that is in there is looked
+   at again after a second, in case it has changed. Those who ask for it meanwhile wait for one and the
+   same answer.
 
    The server is the first half of this file: the system (POSIX or Windows), counted memory, text,
-   requests, files, connections, the server, --listen. The second half is the demo: a directory to serve, phases and checks, the
-   client, the run, the table. */
+   requests, dates, files, the cache, connections, the server, --listen. The second half is the demo:
+   a directory to serve, phases and checks, the client, the run, the table. */
 
 #include <stddef.h>
 
@@ -52,6 +55,7 @@ static void counted_free(void *ptr);
 #include <time.h>
 #if defined(_WIN32)
 #include <windows.h>
+#include <io.h>
 #else
 #include <fcntl.h>
 #include <sys/stat.h>
@@ -69,7 +73,12 @@ enum {
     BACKLOG = 511,         /* connections that wait in the kernel */
     PATIENCE_MS = 10000,   /* for a request to come, and for a reader to read */
     LINGER_MS = 1000,      /* for a client to hang up after our last word */
-    ACCEPT_RETRY_MS = 100  /* until we try again when there was no memory for a connection */
+    ACCEPT_RETRY_MS = 100, /* until we try again when there was no memory for a connection */
+    CACHE_BYTES = 4 << 20, /* unless told otherwise … */
+    CACHE_PART = 8,        /* … and one file has at most this part of them */
+    FRESH_MS = 1000,       /* for so long a file is taken to be what it was */
+    SETTLED_S = 2 /* what has changed a shorter time ago may change again unnoticed: a file's
+                              time is no finer than that everywhere */
 };
 
 static void complain(const char *what, int error) {
@@ -111,21 +120,17 @@ static void os_close(os_file_t file) {
 }
 
 /* Whether it is a folder, a file, or neither: KIND_NONE. */
-static kind_t os_kind(os_file_t file, uint64_t *size) {
+static kind_t os_kind(os_file_t file) {
     struct stat info;
     if (fstat(file, &info) != 0)
         return KIND_NONE;
-    *size = (uint64_t)info.st_size;
     return S_ISREG(info.st_mode) ? KIND_FILE : S_ISDIR(info.st_mode) ? KIND_FOLDER : KIND_NONE;
 }
 
-/* Returns how many bytes it has read, 0 at the end or when it cannot. */
-static size_t os_read(os_file_t file, char *buffer, size_t length, uint64_t offset) {
-    ssize_t n;
-    do
-        n = pread(file, buffer, length, (off_t)offset);
-    while (n < 0 && errno == EINTR);
-    return n < 0 ? 0 : (size_t)n;
+/* Makes it a file as the loop has them: it is closed as one from then on. */
+static int os_to_file(os_file_t handle, evl_file *file) {
+    *file = handle;
+    return 0;
 }
 
 static bool os_utc(time_t now, struct tm *utc) {
@@ -256,21 +261,16 @@ static int os_open(os_file_t dir, const char *name, bool must_be_folder, os_file
     return error;
 }
 
-static kind_t os_kind(os_file_t file, uint64_t *size) {
+static kind_t os_kind(os_file_t file) {
     BY_HANDLE_FILE_INFORMATION info;
     if (GetFileType(file) != FILE_TYPE_DISK || !GetFileInformationByHandle(file, &info))
         return KIND_NONE;
-    *size = (uint64_t)info.nFileSizeHigh << 32 | info.nFileSizeLow;
     return info.dwFileAttributes & FILE_ATTRIBUTE_DIRECTORY ? KIND_FOLDER : KIND_FILE;
 }
 
-static size_t os_read(os_file_t file, char *buffer, size_t length, uint64_t offset) {
-    OVERLAPPED place;
-    DWORD n = 0;
-    memset(&place, 0, sizeof place);
-    place.Offset = (DWORD)offset;
-    place.OffsetHigh = (DWORD)(offset >> 32);
-    return ReadFile(file, buffer, (DWORD)length, &n, &place) ? n : 0;
+static int os_to_file(os_file_t handle, evl_file *file) {
+    *file = _open_osfhandle((intptr_t)handle, _O_RDONLY | _O_BINARY);
+    return *file < 0 ? (int)EVL_EMFILE : 0;
 }
 
 static bool os_utc(time_t now, struct tm *utc) {
@@ -494,6 +494,20 @@ static text_t text_cut(text_t *text, char separator) {
     return word;
 }
 
+/* Takes a number off, as large as it may be. False when there is none. */
+static bool text_number(text_t *text, uint64_t *number) {
+    bool has_digits = false;
+    *number = 0;
+    while (text->length > 0 && is_digit(text->at[0])) {
+        uint64_t digit = (uint64_t)(text->at[0] - '0');
+        *number = *number > (UINT64_MAX - digit) / 10 ? UINT64_MAX : *number * 10 + digit;
+        has_digits = true;
+        text->at++;
+        text->length--;
+    }
+    return has_digits;
+}
+
 static text_t text_trim(text_t text) {
     while (text.length > 0 && (text.at[0] == ' ' || text.at[0] == '\t')) {
         text.at++;
@@ -520,6 +534,9 @@ typedef struct {
     bool has_coding; /* a Transfer-Encoding */
     bool asks_close;
     bool asks_keep_alive;
+    bool has_if_range, has_if_none_match; /* never true: we give out nothing to compare with */
+    int ranges, sinces;                   /* how often these two came: twice is none */
+    text_t range, since;
 } request_t;
 
 static bool is_token(text_t text) {
@@ -562,6 +579,14 @@ static int parse_length(text_t value, request_t *request) {
     return 0;
 }
 
+static void parse_connection(text_t value, request_t *request) {
+    while (value.length > 0) {
+        text_t option = text_trim(text_cut(&value, ','));
+        request->asks_close = request->asks_close || text_equals(option, "close");
+        request->asks_keep_alive = request->asks_keep_alive || text_equals(option, "keep-alive");
+    }
+}
+
 static int parse_header(text_t line, request_t *request) {
     text_t value = line;
     text_t name = text_cut(&value, ':');
@@ -584,12 +609,17 @@ static int parse_header(text_t line, request_t *request) {
     } else if (text_equals(name, "transfer-encoding")) {
         request->has_coding = true;
     } else if (text_equals(name, "connection")) {
-        while (value.length > 0) {
-            text_t option = text_trim(text_cut(&value, ','));
-            request->asks_close = request->asks_close || text_equals(option, "close");
-            request->asks_keep_alive =
-                request->asks_keep_alive || text_equals(option, "keep-alive");
-        }
+        parse_connection(value, request);
+    } else if (text_equals(name, "range")) {
+        request->ranges++;
+        request->range = value;
+    } else if (text_equals(name, "if-modified-since")) {
+        request->sinces++;
+        request->since = value;
+    } else if (text_equals(name, "if-range")) {
+        request->has_if_range = true;
+    } else if (text_equals(name, "if-none-match")) {
+        request->has_if_none_match = true;
     }
     return 0;
 }
@@ -639,13 +669,114 @@ static int parse_request(text_t all, request_t *request) {
     return 0;
 }
 
-/* ==== Files ==== */
+/* ==== Dates and ranges ==== */
 
+static const char WEEKDAYS[] = "SunMonTueWedThuFriSat";
+static const char MONTHS[] = "JanFebMarAprMayJunJulAugSepOctNovDec";
+
+/* A date as HTTP writes it, in 29 characters: Sun, 06 Nov 1994 08:49:37 GMT. Nothing if it is beyond
+ * four digits of the year. Not strftime's, which asks the locale. */
+static void print_date(char out[32], time_t when) {
+    struct tm utc;
+    out[0] = '\0';
+    if (when >= 0 && os_utc(when, &utc) && utc.tm_year < 8100)
+        snprintf(out, 32, "%.3s, %02u %.3s %04u %02u:%02u:%02u GMT", WEEKDAYS + utc.tm_wday % 7 * 3,
+                 (unsigned)utc.tm_mday % 100, MONTHS + utc.tm_mon % 12 * 3,
+                 (unsigned)(utc.tm_year + 1900) % 10000, (unsigned)utc.tm_hour % 100,
+                 (unsigned)utc.tm_min % 100, (unsigned)utc.tm_sec % 100);
+}
+
+/* The days from 1970 to a day of the calendar, whose months count from 0. */
+static int64_t days_until(int year, int month, int day) {
+    static const int before[] = {0, 31, 59, 90, 120, 151, 181, 212, 243, 273, 304, 334, 365};
+    int past = month > 1 ? year : year - 1; /* the last year whose leap day counts */
+    int64_t leap_days = past / 4 - past / 100 + past / 400 - (1969 / 4 - 1969 / 100 + 1969 / 400);
+    return (int64_t)(year - 1970) * 365 + leap_days + before[month] + day - 1;
+}
+
+/* Two digits, or -1. */
+static int two_digits(const char *at) {
+    return is_digit(at[0]) && is_digit(at[1]) ? (at[0] - '0') * 10 + at[1] - '0' : -1;
+}
+
+/* Which of the names of three letters it is, or -1. */
+static int name_index(const char *names, const char *at) {
+    int i;
+    for (i = 0; names[i * 3] != '\0'; i++) {
+        if (memcmp(names + (size_t)i * 3, at, 3) == 0)
+            return i;
+    }
+    return -1;
+}
+
+/* Reads such a date, in seconds since 1970. The two older forms that HTTP knows are no dates to us. */
+static bool parse_date(text_t text, int64_t *seconds) {
+    static const char form[] = "Www, dd Mmm yyyy hh:mm:ss GMT";
+    const char *at = text.at;
+    int day, month, century, year, hour, minute, second, i;
+    int64_t days;
+    if (text.length != sizeof form - 1)
+        return false;
+    for (i = 0; form[i] != '\0'; i++) {
+        if (strchr(", :GT", form[i]) != NULL && at[i] != form[i])
+            return false;
+    }
+    day = two_digits(at + 5), month = name_index(MONTHS, at + 8);
+    century = two_digits(at + 12), year = two_digits(at + 14);
+    hour = two_digits(at + 17), minute = two_digits(at + 20), second = two_digits(at + 23);
+    if (day < 1 || day > 31 || month < 0 || century < 16 || year < 0 || hour < 0 || hour > 23 ||
+        minute < 0 || minute > 59 || second < 0 || second > 60 || at[27] != 'M')
+        return false;
+    days = days_until(century * 100 + year, month, day);
+    if (days >= days_until(century * 100 + year, month + 1, 1))
+        return false;
+    *seconds = ((days * 24 + hour) * 60 + minute) * 60 + second;
+    return name_index(WEEKDAYS, at) == ((days % 7) + 11) % 7; /* 1970 began on a Thursday */
+}
+
+/* A piece of a file that is asked for: from `first` to `last`, or, when `is_end`, the last `last`
+ * bytes. */
 typedef struct {
-    os_file_t handle;
-    uint64_t size;
-    const char *type;
-} file_t;
+    bool is_asked, is_end;
+    uint64_t first, last;
+} range_t;
+
+/* Reads bytes=0-99, bytes=100- or bytes=-100. Anything else, such as more than one range, is as if
+ * nothing had been asked. */
+static range_t parse_range(text_t text) {
+    range_t range = {false, false, 0, UINT64_MAX};
+    text_t unit = text_cut(&text, '=');
+    bool has_first, has_last;
+    text = text_trim(text);
+    if (!text_equals(unit, "bytes"))
+        return range;
+    has_first = text_number(&text, &range.first);
+    if (text.length == 0 || text.at[0] != '-')
+        return range;
+    text.at++;
+    text.length--;
+    has_last = text_number(&text, &range.last);
+    range.is_end = !has_first;
+    if (!has_last)
+        range.last = UINT64_MAX;
+    range.is_asked = text.length == 0 && (has_first ? range.first <= range.last : has_last);
+    return range;
+}
+
+/* Makes it a piece of a file of this size. False when there is no such piece. */
+static bool range_fit(range_t *range, uint64_t size) {
+    if (range->is_end) {
+        range->first = range->last < size ? size - range->last : 0;
+        if (range->last == 0)
+            return false;
+        range->last = UINT64_MAX;
+    }
+    if (range->last >= size)
+        range->last = size - 1;
+    return range->first < size;
+}
+
+/* ==== Files ==== */
 
 /* By the end of the name; HTML comes first, for directories are answered with theirs. */
 static const struct {
@@ -693,8 +824,34 @@ static const char *type_of(const char *path) {
 #define INDEX "index.html"
 enum { PATH_ROOM = HEAD_MAX + sizeof INDEX };
 
-/* Turns a request's target into a path: without the query, the escapes decoded, and the name of
- * the index after a final slash. Returns 0 or a status. */
+/* Takes out of a path what leads nowhere, so that every file has one path: empty names and single
+ * dots. Where it ends in one of these, it means a directory, and gets the name of the index. Returns
+ * false when it leads upwards. */
+static bool tidy_path(char *path) {
+    char *out = path;
+    const char *name = path;
+    bool is_folder = true;
+    while (*name != '\0') {
+        size_t length = strcspn(name, "/");
+        if (length == 2 && memcmp(name, "..", 2) == 0)
+            return false;
+        is_folder = name[length] == '/' || (length == 1 && name[0] == '.');
+        if (length > 1 || (length == 1 && name[0] != '.')) {
+            if (out != path)
+                *out++ = '/';
+            memmove(out, name, length);
+            out += length;
+        }
+        name += name[length] == '/' ? length + 1 : length;
+    }
+    if (is_folder && out != path)
+        *out++ = '/';
+    memcpy(out, is_folder ? INDEX : "", is_folder ? sizeof INDEX : 1);
+    return true;
+}
+
+/* Turns a request's target into a path from the root on: without the query, the escapes decoded.
+ * Returns 0 or a status. */
 static int decode_target(text_t target, char path[PATH_ROOM]) {
     size_t n = 0, i;
     text_t text;
@@ -722,12 +879,8 @@ static int decode_target(text_t target, char path[PATH_ROOM]) {
         }
         path[n++] = c;
     }
-    if (path[n - 1] == '/') {
-        memcpy(path + n, INDEX, sizeof INDEX - 1);
-        n += sizeof INDEX - 1;
-    }
     path[n] = '\0';
-    return 0;
+    return tidy_path(path) ? 0 : 404;
 }
 
 /* Opens a path beneath a directory, one name at a time, so that each is seen before it is used and
@@ -738,14 +891,11 @@ static int open_beneath(os_file_t root, char *path, os_file_t *file) {
     for (;;) {
         char *end;
         bool is_last;
-        int error = EVL_ENOENT;
-        name += strspn(name, "/");
+        int error;
         end = name + strcspn(name, "/");
         is_last = *end == '\0';
         *end = '\0';
-        *file = OS_NO_FILE;
-        if (strcmp(name, "..") != 0)
-            error = os_open(dir, name, !is_last, file);
+        error = os_open(dir, name, !is_last, file);
         if (dir != root)
             os_close(dir);
         if (error != 0 || is_last)
@@ -755,73 +905,103 @@ static int open_beneath(os_file_t root, char *path, os_file_t *file) {
     }
 }
 
-/* Opens what a target names. Returns 200, and the file is the caller's; or another status. */
-static int open_target(os_file_t root, text_t target, file_t *file) {
-    char path[PATH_ROOM];
-    kind_t kind = KIND_NONE;
-    int error, status = decode_target(target, path);
-    if (status != 0)
-        return status;
-    file->type = type_of(path);
-    error = open_beneath(root, path, &file->handle);
-    if (error == 0)
-        kind = os_kind(file->handle, &file->size);
-    if (kind == KIND_FOLDER) {
-        os_file_t dir = file->handle;
-        error = os_open(dir, INDEX, false, &file->handle);
-        file->type = TYPES[0].type;
-        kind = error == 0 ? os_kind(file->handle, &file->size) : KIND_NONE;
-        os_close(dir);
-    }
+static int status_of(int error) {
     if (error == EVL_EACCES || error == EVL_EPERM)
         return 403;
     if (error == EVL_EMFILE || error == EVL_ENFILE || error == EVL_ENOMEM)
         return 503;
-    if (error != 0)
-        return 404; /* whatever the reason: it is nobody's business */
-    if (kind != KIND_FILE) {
-        os_close(file->handle);
-        return 404;
-    }
-    return 200;
+    return error == 0 ? 200 : 404; /* whatever the reason: it is nobody's business */
 }
 
-/* Reads exactly `length` bytes; false if the file has become shorter, or cannot be read. */
-static bool read_file(os_file_t file, char *buffer, size_t length, uint64_t offset) {
-    while (length > 0) {
-        size_t n = os_read(file, buffer, length, offset);
-        if (n == 0)
-            return false;
-        buffer += n;
-        length -= n;
-        offset += n;
+/* Opens what a path leads to: a file, or a directory's index. Takes `path` apart. Returns 200, and the
+ * file is the caller's; or another status. evl_fs_open would not do: it takes a path as a whole, and
+ * any part of it may be a link. */
+static int open_path(os_file_t root, char *path, evl_file *file, const char **type) {
+    os_file_t handle = OS_NO_FILE;
+    kind_t kind = KIND_NONE;
+    int error;
+    *type = type_of(path);
+    error = open_beneath(root, path, &handle);
+    if (error == 0)
+        kind = os_kind(handle);
+    if (kind == KIND_FOLDER) {
+        os_file_t dir = handle;
+        *type = TYPES[0].type;
+        error = os_open(dir, INDEX, false, &handle);
+        kind = error == 0 ? os_kind(handle) : KIND_NONE;
+        os_close(dir);
     }
-    return true;
+    if (error == 0 && kind != KIND_FILE)
+        error = EVL_ENOENT;
+    if (error == 0)
+        error = os_to_file(handle, file);
+    if (error != 0 && handle != OS_NO_FILE)
+        os_close(handle);
+    return status_of(error);
 }
 
-/* ==== Connections ==== */
+/* ==== The cache ==== */
 
 typedef struct server server_t;
+typedef struct conn conn_t;
+typedef struct entry entry_t;
+typedef struct search search_t;
 
-typedef struct conn {
-    evl_tcp_t tcp;
+/* A connection that waits for a search. */
+typedef struct waiter {
+    struct waiter *next, **place; /* in the list; NULL: it does not wait */
+    conn_t *conn;
+} waiter_t;
+
+/* What is sent of a file: it does not change, and goes when nobody uses it any more. Its content
+ * follows, or, when it is not in memory, it keeps its file open. */
+typedef struct {
+    int users;        /* answers that send it, and the cache */
+    size_t memory;    /* that the cache counts for it; 0: it is not in memory */
+    search_t *search; /* with the open file, if it is not */
+    const char *type;
+    uint64_t size, device, inode;
+    evl_timespec_t changed;
+    bool is_settled;      /* a change would be seen */
+    int64_t modified;     /* in seconds since 1970 … */
+    char modified_on[32]; /* … and as a date */
+} doc_t;
+
+/* A path that somebody has asked for. It follows. */
+struct entry {
+    entry_t *next;          /* in the bucket */
+    entry_t *newer, *older; /* by the last use */
     server_t *server;
-    struct conn *next, **place; /* in the server's list: the next one, and who points to us */
-    char *held;                 /* input that could not be used yet; NULL without any */
-    size_t held_length;
-    uint64_t waiting_since; /* for the rest of the request */
-    size_t out;             /* memory of the chunks on their way out */
-    os_file_t file;         /* the one being sent, or none … */
-    uint64_t offset, left;  /* … and what of it is still to be read */
-    int minor;              /* of the HTTP/1.x that is answered */
-    bool is_reading;
-    bool is_paused; /* by the watermarks */
-    bool has_ended; /* the client has no more to say */
-    bool is_last;   /* nothing comes after the answer under way */
-    bool is_shut;   /* and that has been sent */
-    evl_shutdown_t shutdown;
-    evl_task_id linger;
-} conn_t;
+    doc_t *doc;          /* NULL: not there yet, or not any more */
+    search_t *search;    /* that is under way */
+    waiter_t *waiting;   /* for that */
+    uint64_t checked_ms; /* when the file was what `doc` is */
+    uint32_t hash;
+    size_t memory;
+};
+
+/* A file that is opened, looked at and perhaps read by the pool. Its path follows. */
+struct search {
+    evl_work_t work;
+    evl_fs_t req;
+    server_t *server;
+    entry_t *entry;
+    os_file_t root;
+    evl_file file; /* -1: none */
+    int status;
+    const char *type;
+    doc_t *doc; /* that is being read … */
+    size_t at;  /* … up to here */
+};
+
+enum { BUCKETS = 256 };
+
+typedef struct {
+    entry_t *buckets[BUCKETS];
+    entry_t *newest, *oldest;
+    size_t bytes,
+        limit; /* of entries, and of all docs in memory, also those that only answers use */
+} cache_t;
 
 struct server {
     evl_loop_t *loop;
@@ -829,20 +1009,381 @@ struct server {
     os_file_t root;       /* the directory; every path is opened beneath it */
     uint64_t patience_ms; /* for a request to come, and for a reader to read */
     conn_t *conns;
+    cache_t cache;
+    bool is_stopping;
     evl_task_id accept_retry;
     uint64_t connections, requests, bytes; /* so far */
     time_t date_of;
     char date[32];
 };
 
-/* A write under way; its bytes follow. */
-typedef struct {
-    evl_write_t write;
-    conn_t *conn;
-    size_t memory;
-} chunk_t;
-
+static void conn_found(conn_t *conn, int status, doc_t *doc);
 static void conn_go_on(conn_t *conn);
+
+static void waiter_join(waiter_t *waiter, waiter_t **list) {
+    waiter->next = *list;
+    waiter->place = list;
+    if (waiter->next != NULL)
+        waiter->next->place = &waiter->next;
+    *list = waiter;
+}
+
+static void waiter_leave(waiter_t *waiter) {
+    if (waiter->place == NULL)
+        return;
+    *waiter->place = waiter->next;
+    if (waiter->next != NULL)
+        waiter->next->place = waiter->place;
+    waiter->place = NULL;
+}
+
+/* ---- Documents ---- */
+
+static char *doc_bytes(doc_t *doc) {
+    return (char *)(doc + 1);
+}
+
+static char *search_path(search_t *search) {
+    return (char *)(search + 1);
+}
+
+static void on_search_closed(evl_fs_t *req) {
+    evl_fs_req_cleanup(req);
+    counted_free(req->data);
+}
+
+static void search_free(search_t *search) {
+    evl_fs_req_cleanup(&search->req);
+    if (search->file >= 0) {
+        search->req.data = search;
+        if (evl_fs_close(search->server->loop, &search->req, search->file, on_search_closed) == 0)
+            return;
+        evl_fs_close(NULL, &search->req, search->file, NULL); /* then it has to be here */
+    }
+    counted_free(search);
+}
+
+static doc_t *doc_use(doc_t *doc) {
+    doc->users++;
+    return doc;
+}
+
+static void doc_release(server_t *server, doc_t *doc) {
+    if (doc == NULL || --doc->users > 0)
+        return;
+    server->cache.bytes -= doc->memory;
+    if (doc->search != NULL)
+        search_free(doc->search);
+    counted_free(doc);
+}
+
+static bool doc_is_as(const doc_t *doc, const evl_stat_t *info) {
+    return doc->is_settled && doc->size == info->st_size && doc->device == info->st_dev &&
+           doc->inode == info->st_ino && doc->changed.tv_sec == info->st_mtim.tv_sec &&
+           doc->changed.tv_nsec == info->st_mtim.tv_nsec;
+}
+
+/* A new one for a file, with room for so much of its content. */
+static doc_t *doc_new(const search_t *search, size_t room) {
+    const evl_stat_t *info = &search->req.statbuf;
+    doc_t *doc = (doc_t *)counted_calloc(1, sizeof *doc + room);
+    int64_t now = (int64_t)time(NULL);
+    if (doc == NULL)
+        return NULL;
+    doc->users = 1;
+    doc->type = search->type;
+    doc->size = info->st_size;
+    doc->device = info->st_dev;
+    doc->inode = info->st_ino;
+    doc->changed = info->st_mtim;
+    doc->is_settled = info->st_mtim.tv_sec + SETTLED_S < now;
+    doc->modified = info->st_mtim.tv_sec < now ? (int64_t)info->st_mtim.tv_sec : now;
+    print_date(doc->modified_on, (time_t)doc->modified);
+    return doc;
+}
+
+/* ---- Entries ---- */
+
+static char *entry_path(entry_t *entry) {
+    return (char *)(entry + 1);
+}
+
+static uint32_t hash_path(const char *path) {
+    uint32_t hash = 2166136261u;
+    for (; *path != '\0'; path++)
+        hash = (hash ^ (unsigned char)*path) * 16777619u;
+    return hash;
+}
+
+static entry_t **cache_find(cache_t *cache, const char *path, uint32_t hash) {
+    entry_t **place = &cache->buckets[hash % BUCKETS];
+    while (*place != NULL && ((*place)->hash != hash || strcmp(entry_path(*place), path) != 0))
+        place = &(*place)->next;
+    return place;
+}
+
+static void cache_take_out(cache_t *cache, entry_t *entry) {
+    *(entry->newer != NULL ? &entry->newer->older : &cache->newest) = entry->older;
+    *(entry->older != NULL ? &entry->older->newer : &cache->oldest) = entry->newer;
+}
+
+static void cache_put_first(cache_t *cache, entry_t *entry) {
+    entry->newer = NULL;
+    entry->older = cache->newest;
+    *(entry->older != NULL ? &entry->older->newer : &cache->oldest) = entry;
+    cache->newest = entry;
+}
+
+static void entry_drop(entry_t *entry) {
+    cache_t *cache = &entry->server->cache;
+    *cache_find(cache, entry_path(entry), entry->hash) = entry->next;
+    cache_take_out(cache, entry);
+    cache->bytes -= entry->memory;
+    doc_release(entry->server, entry->doc);
+    counted_free(entry);
+}
+
+/* Drops what has not been used for longest until there is room. What is being sent would give none,
+ * and stays. False when that is not enough. */
+static bool cache_make_room(cache_t *cache, size_t bytes) {
+    entry_t *entry = cache->oldest;
+    while (entry != NULL && cache->bytes + bytes > cache->limit) {
+        entry_t *newer = entry->newer;
+        if (entry->search == NULL && entry->doc->users == 1)
+            entry_drop(entry);
+        entry = newer;
+    }
+    return cache->bytes + bytes <= cache->limit;
+}
+
+/* What nobody waits for. The rest follows when its search has come to an end. */
+static void cache_clear(cache_t *cache) {
+    entry_t *entry = cache->oldest;
+    while (entry != NULL) {
+        entry_t *newer = entry->newer;
+        if (entry->search == NULL)
+            entry_drop(entry);
+        entry = newer;
+    }
+}
+
+static entry_t *entry_new(server_t *server, const char *path, uint32_t hash) {
+    size_t length = strlen(path) + 1;
+    entry_t *entry = (entry_t *)counted_calloc(1, sizeof *entry + length);
+    entry_t **place = cache_find(&server->cache, path, hash);
+    if (entry == NULL)
+        return NULL;
+    memcpy(entry_path(entry), path, length);
+    entry->server = server;
+    entry->hash = hash;
+    entry->memory = sizeof *entry + length;
+    server->cache.bytes += entry->memory;
+    *place = entry;
+    cache_put_first(&server->cache, entry);
+    return entry;
+}
+
+/* ---- Searches ---- */
+
+/* The search is over: all who have waited get the answer. Only what is in memory stays. */
+static void entry_settle(entry_t *entry, int status) {
+    server_t *server = entry->server;
+    doc_t *doc = entry->doc != NULL ? doc_use(entry->doc) : NULL;
+    waiter_t *waiting = entry->waiting;
+    if (waiting != NULL)
+        waiting->place = &waiting;
+    entry->waiting = NULL;
+    entry->search = NULL;
+    entry->checked_ms = evl_now(server->loop);
+    if (doc == NULL || doc->memory == 0 || server->is_stopping)
+        entry_drop(entry);
+    while (waiting != NULL) {
+        waiter_t *waiter = waiting;
+        waiter_leave(waiter);
+        conn_found(waiter->conn, status, doc);
+        conn_go_on(waiter->conn);
+    }
+    doc_release(server, doc);
+}
+
+/* With the doc that the entry is to have: its old one, a new one, or none. */
+static void search_end(search_t *search, int status, doc_t *doc) {
+    entry_t *entry = search->entry;
+    if (doc != entry->doc)
+        doc_release(entry->server, entry->doc);
+    entry->doc = doc;
+    if (doc == NULL || doc->search != search)
+        search_free(search);
+    entry_settle(entry, status);
+}
+
+static void search_read(search_t *search);
+
+static void on_search_read(evl_fs_t *req) {
+    search_t *search = (search_t *)req->data;
+    doc_t *doc = search->doc;
+    ssize_t n = req->result;
+    evl_fs_req_cleanup(req);
+    if (n < 0) {
+        doc_release(search->server, doc);
+        search_end(search, 503, NULL);
+        return;
+    }
+    search->at += (size_t)n;
+    if (n == 0)
+        doc->size = search->at; /* it has become shorter */
+    search_read(search);
+}
+
+/* Reads what is missing. */
+static void search_read(search_t *search) {
+    doc_t *doc = search->doc;
+    evl_buf_t buf;
+    if (search->at == doc->size) {
+        search_end(search, 200, doc);
+        return;
+    }
+    buf = evl_buf_init(doc_bytes(doc) + search->at, (unsigned)(doc->size - search->at));
+    search->req.data = search;
+    if (evl_fs_read(search->server->loop, &search->req, search->file, &buf, 1, (int64_t)search->at,
+                    on_search_read) != 0) {
+        doc_release(search->server, doc);
+        search_end(search, 503, NULL);
+    }
+}
+
+/* The file is open. It may still be what is known; else it is read, if there is room for it. */
+static void search_use(search_t *search) {
+    entry_t *entry = search->entry;
+    cache_t *cache = &search->server->cache;
+    uint64_t size = search->req.statbuf.st_size;
+    bool fits = size + sizeof(doc_t) <= cache->limit / CACHE_PART && size <= INT32_MAX;
+    doc_t *doc = entry->doc;
+    if (doc != NULL && doc_is_as(doc, &search->req.statbuf)) {
+        search_end(search, 200, doc);
+        return;
+    }
+    doc_release(search->server, doc);
+    entry->doc = NULL;
+    fits = fits && cache_make_room(cache, (size_t)size + sizeof *doc);
+    doc = doc_new(search, fits ? (size_t)size : 0);
+    if (doc == NULL) {
+        search_end(search, 503, NULL);
+    } else if (!fits) {
+        doc->search = search;
+        search_end(search, 200, doc);
+    } else {
+        doc->memory = (size_t)size + sizeof *doc;
+        cache->bytes += doc->memory;
+        search->doc = doc;
+        search_read(search);
+    }
+}
+
+/* On a thread of the pool. */
+static void do_search(evl_work_t *work) {
+    search_t *search = (search_t *)work->data;
+    search->status = open_path(search->root, search_path(search), &search->file, &search->type);
+    if (search->status == 200)
+        search->status = status_of(evl_fs_fstat(NULL, &search->req, search->file, NULL));
+}
+
+/* On the loop's. */
+static void on_searched(evl_work_t *work, int status) {
+    search_t *search = (search_t *)work->data;
+    if (status == 0 && search->status == 200)
+        search_use(search);
+    else
+        search_end(search, status == 0 ? search->status : 503, NULL);
+}
+
+static bool search_start(entry_t *entry) {
+    size_t length = strlen(entry_path(entry)) + 1;
+    search_t *search = (search_t *)counted_calloc(1, sizeof *search + length);
+    if (search == NULL)
+        return false;
+    memcpy(search_path(search), entry_path(entry), length);
+    search->work.data = search;
+    search->server = entry->server;
+    search->root = entry->server->root;
+    search->entry = entry;
+    search->file = -1;
+    if (evl_queue_work(entry->server->loop, &search->work, do_search, on_searched) != 0) {
+        counted_free(search);
+        return false;
+    }
+    entry->search = search;
+    return true;
+}
+
+/* Looks a path up. Returns true and the doc when it is at hand; else conn_found is called later, or,
+ * when `*status` is not 0, there is no answer but this. */
+static bool server_look_up(server_t *server, const char *path, waiter_t *waiter, doc_t **doc,
+                           int *status) {
+    uint32_t hash = hash_path(path);
+    entry_t *entry = *cache_find(&server->cache, path, hash);
+    *status = 0;
+    if (entry == NULL)
+        entry = entry_new(server, path, hash);
+    if (entry == NULL) {
+        *status = 503;
+        return false;
+    }
+    cache_take_out(&server->cache, entry);
+    cache_put_first(&server->cache, entry);
+    *doc = entry->doc;
+    if (entry->search == NULL && *doc != NULL &&
+        evl_now(server->loop) - entry->checked_ms < FRESH_MS)
+        return true;
+    if (entry->search != NULL || search_start(entry)) {
+        waiter_join(waiter, &entry->waiting);
+    } else {
+        *status = 503;
+        entry_drop(entry);
+    }
+    return false;
+}
+
+/* ==== Connections ==== */
+
+typedef struct chunk chunk_t;
+
+struct conn {
+    evl_tcp_t tcp;
+    server_t *server;
+    conn_t *next, **place; /* in the server's list: the next one, and who points to us */
+    char *held;            /* input that could not be used yet; NULL without any */
+    size_t held_length;
+    uint64_t waiting_since; /* for the rest of the request */
+    size_t out;             /* memory of the chunks on their way out */
+    waiter_t waiter;        /* for the file that is asked for */
+    doc_t *doc;             /* the one being read and sent, or none … */
+    uint64_t offset, left;  /* … and what of it is still to be read */
+    chunk_t *reading;       /* what is being read of it */
+    bool is_head;           /* what the request under way is … */
+    range_t range;          /* … and what it asks for */
+    int64_t since;
+    int minor; /* of the HTTP/1.x that is answered */
+    bool is_reading;
+    bool is_paused; /* by the watermarks */
+    bool has_ended; /* the client has no more to say */
+    bool is_last;   /* nothing comes after the answer under way */
+    bool is_shut;   /* and that has been sent */
+    evl_shutdown_t shutdown;
+    evl_task_id linger;
+};
+
+/* What is being written, or read first. Its bytes follow. */
+struct chunk {
+    union {
+        evl_write_t write;
+        evl_fs_t read;
+    } req;
+    conn_t *conn; /* NULL: it was closed meanwhile */
+    server_t *server;
+    doc_t *doc; /* that is read, or whose bytes are written */
+    size_t memory;
+};
 
 static evl_stream_t *conn_stream(conn_t *conn) {
     return (evl_stream_t *)&conn->tcp;
@@ -861,13 +1402,17 @@ static void on_conn_closed(evl_handle_t *handle) {
     counted_free(conn);
 }
 
-/* May be called at any time, also twice. Writes under way get their callbacks first. */
+/* May be called at any time, also twice. Writes under way get their callbacks first; a read under way
+ * finds nobody to send it to. */
 static void conn_close(conn_t *conn) {
     if (conn_is_closing(conn))
         return;
-    if (conn->file != OS_NO_FILE)
-        os_close(conn->file);
-    conn->file = OS_NO_FILE;
+    waiter_leave(&conn->waiter);
+    if (conn->reading != NULL)
+        conn->reading->conn = NULL;
+    doc_release(conn->server, conn->doc);
+    conn->reading = NULL;
+    conn->doc = NULL;
     conn->is_reading = false;
     if (conn->linger != 0)
         evl_clear_task(conn->server->loop, conn->linger);
@@ -880,21 +1425,15 @@ static bool conn_has_room(const conn_t *conn) {
     return !conn->is_paused && conn->out < OUT_MAX && !conn_is_closing(conn);
 }
 
+/* Whether an answer is under way that has not all been handed to the stream. */
+static bool conn_is_busy(const conn_t *conn) {
+    return conn->left > 0 || conn->waiter.place != NULL;
+}
+
 static void on_flow(evl_stream_t *stream, evl_flow_t flow) {
     conn_t *conn = (conn_t *)stream->data;
     conn->is_paused = flow == EVL_FLOW_PAUSE;
     if (flow == EVL_FLOW_RESUME)
-        conn_go_on(conn);
-}
-
-static void on_written(evl_write_t *req, int status) {
-    chunk_t *chunk = (chunk_t *)req->data;
-    conn_t *conn = chunk->conn;
-    conn->out -= chunk->memory;
-    counted_free(chunk);
-    if (status < 0)
-        conn_close(conn); /* the client has gone, or does not read */
-    else
         conn_go_on(conn);
 }
 
@@ -905,45 +1444,95 @@ static chunk_t *conn_new_chunk(conn_t *conn, size_t room) {
         conn_close(conn);
         return NULL;
     }
-    chunk->write.data = chunk;
     chunk->conn = conn;
+    chunk->server = conn->server;
+    chunk->doc = NULL;
     chunk->memory = sizeof *chunk + room;
     return chunk;
+}
+
+static void chunk_free(chunk_t *chunk) {
+    doc_release(chunk->server, chunk->doc);
+    counted_free(chunk);
 }
 
 static char *chunk_bytes(chunk_t *chunk) {
     return (char *)(chunk + 1);
 }
 
-static void conn_send(conn_t *conn, chunk_t *chunk, size_t length) {
-    evl_buf_t buf = evl_buf_init(chunk_bytes(chunk), (unsigned)length);
-    if (evl_write(&chunk->write, conn_stream(conn), &buf, 1, on_written) != 0) {
-        counted_free(chunk);
+static void on_written(evl_write_t *req, int status) {
+    chunk_t *chunk = (chunk_t *)req->data;
+    conn_t *conn = chunk->conn;
+    conn->out -= chunk->memory;
+    chunk_free(chunk);
+    if (status < 0)
+        conn_close(conn); /* the client has gone, or does not read */
+    else
+        conn_go_on(conn);
+}
+
+/* Sends the first bytes of a chunk and some that are in memory anyway: those are not copied, the chunk
+ * sees to it that they stay. */
+static void conn_send(conn_t *conn, chunk_t *chunk, size_t length, const char *more,
+                      size_t more_length) {
+    evl_buf_t bufs[2];
+    bufs[0] = evl_buf_init(chunk_bytes(chunk), (unsigned)length);
+    bufs[1] = evl_buf_init((char *)more, (unsigned)more_length);
+    chunk->memory += more_length;
+    chunk->req.write.data = chunk;
+    if (evl_write(&chunk->req.write, conn_stream(conn), bufs, more_length > 0 ? 2 : 1,
+                  on_written) != 0) {
+        chunk_free(chunk);
         conn_close(conn);
         return;
     }
     conn->out += chunk->memory;
 }
 
-/* Sends the next chunk of the file. */
-static void conn_send_file(conn_t *conn) {
-    size_t length = conn->left < CHUNK ? (size_t)conn->left : (size_t)CHUNK;
-    chunk_t *chunk = conn_new_chunk(conn, length);
-    if (chunk == NULL)
+/* Part of the file has been read, which may be less than was asked for. */
+static void on_chunk_read(evl_fs_t *req) {
+    chunk_t *chunk = (chunk_t *)req->data;
+    conn_t *conn = chunk->conn;
+    ssize_t n = req->result;
+    evl_fs_req_cleanup(req);
+    if (conn == NULL) {
+        chunk_free(chunk);
         return;
-    if (!read_file(conn->file, chunk_bytes(chunk), length, conn->offset)) {
-        counted_free(chunk);
+    }
+    conn->reading = NULL;
+    if (n <= 0) {
+        chunk_free(chunk);
         conn_close(conn); /* a length was promised, and nothing else can take it back */
         return;
     }
-    conn->offset += length;
-    conn->left -= length;
+    conn->offset += (uint64_t)n;
+    conn->left -= (uint64_t)n;
+    conn->server->bytes += (uint64_t)n;
     if (conn->left == 0) {
-        os_close(conn->file);
-        conn->file = OS_NO_FILE;
+        doc_release(conn->server, conn->doc);
+        conn->doc = NULL;
     }
-    conn->server->bytes += length;
-    conn_send(conn, chunk, length);
+    conn_send(conn, chunk, (size_t)n, NULL, 0);
+    conn_go_on(conn);
+}
+
+/* Reads the next chunk of the file, to send it then. */
+static void conn_read_file(conn_t *conn) {
+    size_t length = conn->left < CHUNK ? (size_t)conn->left : (size_t)CHUNK;
+    chunk_t *chunk = conn_new_chunk(conn, length);
+    evl_buf_t buf;
+    if (chunk == NULL)
+        return;
+    chunk->doc = doc_use(conn->doc);
+    chunk->req.read.data = chunk;
+    buf = evl_buf_init(chunk_bytes(chunk), (unsigned)length);
+    if (evl_fs_read(conn->server->loop, &chunk->req.read, conn->doc->search->file, &buf, 1,
+                    (int64_t)conn->offset, on_chunk_read) != 0) {
+        chunk_free(chunk);
+        conn_close(conn);
+        return;
+    }
+    conn->reading = chunk;
 }
 
 /* ---- Answers ---- */
@@ -953,6 +1542,8 @@ static const struct {
     const char *reason;
 } REASONS[] = {
     {200, "OK"},
+    {206, "Partial Content"},
+    {304, "Not Modified"},
     {400, "Bad Request"},
     {403, "Forbidden"},
     {404, "Not Found"},
@@ -960,6 +1551,7 @@ static const struct {
     {408, "Request Timeout"},
     {413, "Content Too Large"},
     {414, "URI Too Long"},
+    {416, "Range Not Satisfiable"},
     {431, "Request Header Fields Too Large"},
     {501, "Not Implemented"},
     {503, "Service Unavailable"},
@@ -978,81 +1570,134 @@ static const char *reason_of(int status) {
 /* The time as HTTP wants it, written anew once a second. */
 static const char *server_date(server_t *server) {
     time_t now = time(NULL);
-    struct tm utc;
-    if (now != server->date_of && os_utc(now, &utc)) {
-        strftime(server->date, sizeof server->date, "%a, %d %b %Y %H:%M:%S GMT", &utc);
+    if (now != server->date_of) {
+        print_date(server->date, now);
         server->date_of = now;
     }
     return server->date;
 }
 
-/* Writes the head of an answer into ANSWER_HEAD bytes and returns its length. */
-static size_t conn_print_head(conn_t *conn, char *out, int status, const char *type,
-                              uint64_t length) {
-    const char *connection = "";
-    int n;
-    if (conn->is_last)
-        connection = "Connection: close\r\n";
-    else if (conn->minor == 0)
-        connection = "Connection: keep-alive\r\n";
-    n = snprintf(
-        out, ANSWER_HEAD,
-        "HTTP/1.1 %d %s\r\nDate: %s\r\nContent-Type: %s\r\nContent-Length: %llu\r\n%s%s\r\n",
-        status, reason_of(status), server_date(conn->server), type, (unsigned long long)length,
-        status == 405 ? "Allow: GET, HEAD\r\n" : "", connection);
-    conn->server->requests++;
-    return (size_t)n;
+/* The head of an answer, in ANSWER_HEAD bytes, which is more than all of it together can take. */
+typedef struct {
+    char *at;
+    size_t length;
+} head_t;
+
+static void head_add(head_t *head, const char *format, ...) {
+    va_list args;
+    va_start(args, format);
+    head->length +=
+        (size_t)vsnprintf(head->at + head->length, ANSWER_HEAD - head->length, format, args);
+    va_end(args);
 }
 
-/* Answers with a status and a line that says it. */
-static void conn_answer_status(conn_t *conn, int status, bool is_head) {
+static head_t conn_begin_head(conn_t *conn, chunk_t *chunk, int status) {
+    head_t head = {chunk_bytes(chunk), 0};
+    head_add(&head, "HTTP/1.1 %d %s\r\nDate: %s\r\n", status, reason_of(status),
+             server_date(conn->server));
+    if (conn->is_last)
+        head_add(&head, "Connection: close\r\n");
+    else if (conn->minor == 0)
+        head_add(&head, "Connection: keep-alive\r\n");
+    conn->server->requests++;
+    return head;
+}
+
+static void head_add_body(head_t *head, const char *type, uint64_t length) {
+    head_add(head, "Content-Type: %s\r\nContent-Length: %llu\r\n", type,
+             (unsigned long long)length);
+}
+
+/* Answers with a status and a line that says it. `size` is that of the file, for 416. */
+static void conn_answer_status(conn_t *conn, int status, uint64_t size) {
     char body[64];
     size_t length = (size_t)snprintf(body, sizeof body, "%d %s\n", status, reason_of(status));
     chunk_t *chunk = conn_new_chunk(conn, ANSWER_HEAD + sizeof body);
-    size_t n;
+    head_t head;
     if (chunk == NULL)
         return;
-    n = conn_print_head(conn, chunk_bytes(chunk), status, "text/plain; charset=utf-8", length);
-    if (!is_head) {
-        memcpy(chunk_bytes(chunk) + n, body, length);
-        n += length;
-    }
-    conn_send(conn, chunk, n);
+    head = conn_begin_head(conn, chunk, status);
+    head_add_body(&head, "text/plain; charset=utf-8", length);
+    if (status == 405)
+        head_add(&head, "Allow: GET, HEAD\r\n");
+    if (status == 416)
+        head_add(&head, "Content-Range: bytes */%llu\r\n", (unsigned long long)size);
+    head_add(&head, "\r\n%s", conn->is_head ? "" : body);
+    conn_send(conn, chunk, head.length, NULL, 0);
 }
 
-/* Answers with a file: its first bytes go out together with the head, in one write. */
-static void conn_answer_file(conn_t *conn, const file_t *file, bool is_head) {
-    uint64_t total = is_head ? 0 : file->size;
-    size_t first = total < CHUNK ? (size_t)total : (size_t)CHUNK, n;
-    chunk_t *chunk = conn_new_chunk(conn, ANSWER_HEAD + first);
-    if (chunk == NULL) {
-        os_close(file->handle);
+/* Answers with a piece of a file, which may be all of it. Of what is in memory the bytes go out
+ * together with the head, in one write. */
+static void conn_answer_file(conn_t *conn, doc_t *doc, int status, const range_t *piece) {
+    uint64_t length = doc->size == 0 ? 0 : piece->last - piece->first + 1;
+    chunk_t *chunk = conn_new_chunk(conn, ANSWER_HEAD);
+    head_t head;
+    if (chunk == NULL)
+        return;
+    head = conn_begin_head(conn, chunk, status);
+    if (status != 304)
+        head_add_body(&head, doc->type, length);
+    if (status == 206)
+        head_add(&head, "Content-Range: bytes %llu-%llu/%llu\r\n", (unsigned long long)piece->first,
+                 (unsigned long long)piece->last, (unsigned long long)doc->size);
+    if (doc->modified_on[0] != '\0')
+        head_add(&head, "Last-Modified: %s\r\n", doc->modified_on);
+    head_add(&head, "Accept-Ranges: bytes\r\n\r\n");
+    if (status == 304 || conn->is_head)
+        length = 0;
+    if (doc->search == NULL) {
+        chunk->doc = doc_use(doc);
+        conn->server->bytes += length;
+        conn_send(conn, chunk, head.length, doc_bytes(doc) + piece->first, (size_t)length);
         return;
     }
-    n = conn_print_head(conn, chunk_bytes(chunk), 200, file->type, file->size);
-    if (!read_file(file->handle, chunk_bytes(chunk) + n, first, 0)) {
-        os_close(file->handle);
-        counted_free(chunk);
-        conn_close(conn);
+    conn_send(conn, chunk, head.length, NULL, 0);
+    if (length > 0 && !conn_is_closing(conn)) {
+        conn->doc = doc_use(doc);
+        conn->offset = piece->first;
+        conn->left = length;
+    }
+}
+
+/* The file that was asked for, or why there is none. */
+static void conn_found(conn_t *conn, int status, doc_t *doc) {
+    range_t all = {true, false, 0, UINT64_MAX};
+    range_t piece = conn->range;
+    if (status != 200) {
+        conn_answer_status(conn, status, 0);
         return;
     }
-    conn->server->bytes += first;
-    conn->left = total - first;
-    conn->offset = first;
-    if (conn->left > 0)
-        conn->file = file->handle;
+    range_fit(&all, doc->size);
+    if (doc->modified <= conn->since)
+        conn_answer_file(conn, doc, 304, &all);
+    else if (!piece.is_asked)
+        conn_answer_file(conn, doc, 200, &all);
+    else if (range_fit(&piece, doc->size))
+        conn_answer_file(conn, doc, 206, &piece);
     else
-        os_close(file->handle);
-    conn_send(conn, chunk, n + first);
+        conn_answer_status(conn, 416, doc->size);
+}
+
+/* Keeps what the answer depends on, for when the file is there. */
+static void conn_note_wishes(conn_t *conn, const request_t *request) {
+    memset(&conn->range, 0, sizeof conn->range);
+    conn->is_head = request->is_head;
+    if (request->is_get && request->ranges == 1 && !request->has_if_range)
+        conn->range = parse_range(request->range);
+    if (request->sinces != 1 || request->has_if_none_match ||
+        !parse_date(request->since, &conn->since))
+        conn->since = INT64_MIN;
 }
 
 static void conn_answer(conn_t *conn, const request_t *request) {
-    file_t file = {OS_NO_FILE, 0, NULL};
+    char path[PATH_ROOM];
+    doc_t *doc = NULL;
     int status;
     conn->minor = request->minor;
     /* A body is refused unread, so what follows on this connection would be the body. */
     conn->is_last = request->asks_close || (request->minor == 0 && !request->asks_keep_alive) ||
                     request->has_body || request->has_coding;
+    conn_note_wishes(conn, request);
     if (!request->is_get && !request->is_head)
         status = 405;
     else if (request->has_coding)
@@ -1060,18 +1705,19 @@ static void conn_answer(conn_t *conn, const request_t *request) {
     else if (request->has_body)
         status = 413;
     else
-        status = open_target(conn->server->root, request->target, &file);
-    if (status == 200)
-        conn_answer_file(conn, &file, request->is_head);
-    else
-        conn_answer_status(conn, status, request->is_head);
+        status = decode_target(request->target, path);
+    if (status == 0 && server_look_up(conn->server, path, &conn->waiter, &doc, &status))
+        conn_found(conn, 200, doc);
+    else if (status != 0)
+        conn_answer_status(conn, status, 0);
 }
 
 /* The client made a mistake after which nothing it sends can be understood. */
 static void conn_refuse(conn_t *conn, int status) {
     conn->minor = 1;
     conn->is_last = true;
-    conn_answer_status(conn, status, false);
+    conn->is_head = false;
+    conn_answer_status(conn, status, 0);
 }
 
 /* ---- Input ---- */
@@ -1093,9 +1739,9 @@ static size_t conn_take_request(conn_t *conn, text_t input) {
  * as there is room for what they send. Returns how much of the input has been used. */
 static size_t conn_serve(conn_t *conn, text_t input) {
     text_t rest = input;
-    while (conn_has_room(conn)) {
+    while (conn_has_room(conn) && conn->reading == NULL && conn->waiter.place == NULL) {
         if (conn->left > 0) {
-            conn_send_file(conn);
+            conn_read_file(conn);
         } else {
             size_t n = conn_take_request(conn, rest);
             if (n == 0)
@@ -1231,10 +1877,10 @@ static void conn_go_on(conn_t *conn) {
     if (conn->is_shut || conn_is_closing(conn))
         return;
     conn_serve_held(conn);
-    is_free = conn->left == 0 && conn_has_room(conn);
+    is_free = !conn_is_busy(conn) && conn_has_room(conn);
     if (is_free && conn->has_ended)
         conn->is_last = true; /* what is kept is the beginning of a request without an end */
-    if (conn->is_last && conn->left == 0)
+    if (conn->is_last && !conn_is_busy(conn))
         conn_finish(conn);
     else
         conn_read(conn, is_free);
@@ -1272,7 +1918,7 @@ static void server_accept(server_t *server) {
     }
     conn->tcp.data = conn;
     conn->server = server;
-    conn->file = OS_NO_FILE;
+    conn->waiter.conn = conn;
     conn->next = server->conns;
     conn->place = &server->conns;
     if (conn->next != NULL)
@@ -1303,23 +1949,26 @@ static void on_connection(evl_stream_t *listener, int status) {
 /* Closes everything. The loop is rid of the server once the close callbacks have run. */
 static void server_stop(server_t *server) {
     conn_t *conn;
+    server->is_stopping = true;
     if (server->accept_retry != 0)
         evl_clear_task(server->loop, server->accept_retry);
     evl_close((evl_handle_t *)&server->listener, NULL);
     for (conn = server->conns; conn != NULL; conn = conn->next)
         conn_close(conn);
+    cache_clear(&server->cache);
 }
 
 /* Listens. `root` is an open directory and stays the caller's. On an error nothing is left but the
  * close callbacks: run the loop. */
 static int server_start(server_t *server, evl_loop_t *loop, const struct sockaddr *address,
-                        os_file_t root, uint64_t patience_ms) {
+                        os_file_t root, uint64_t patience_ms, size_t cache_limit) {
     evl_stream_t *listener = (evl_stream_t *)&server->listener;
     int error;
     memset(server, 0, sizeof *server);
     server->loop = loop;
     server->root = root;
     server->patience_ms = patience_ms;
+    server->cache.limit = cache_limit;
     error = evl_tcp_init(loop, &server->listener);
     if (error != 0)
         return error;
@@ -1392,13 +2041,15 @@ static void print_address(const server_t *server, const char *root) {
 }
 
 /* Serves an open directory. Returns the error that kept it from doing so. */
-static int serve(const struct sockaddr_storage *address, os_file_t root, const char *name) {
+static int serve(const struct sockaddr_storage *address, os_file_t root, const char *name,
+                 size_t cache_limit) {
     static server_t server;
     evl_loop_t loop;
     int error = evl_loop_init(&loop);
     if (error != 0)
         return error;
-    error = server_start(&server, &loop, (const struct sockaddr *)address, root, PATIENCE_MS);
+    error = server_start(&server, &loop, (const struct sockaddr *)address, root, PATIENCE_MS,
+                         cache_limit);
     if (error == 0) {
         error = evl_async_init(&loop, &interrupt, on_interrupt);
         interrupt.data = &server;
@@ -1414,12 +2065,15 @@ static int serve(const struct sockaddr_storage *address, os_file_t root, const c
         printf("\n%llu requests on %llu connections, %llu bytes of files\n",
                (unsigned long long)server.requests, (unsigned long long)server.connections,
                (unsigned long long)server.bytes);
-    if (evl_loop_close(&loop) != 0 || memory_now() != 0)
+    if (evl_loop_close(&loop) != 0)
+        complain("loop", EVL_EBUSY);
+    evl_library_shutdown();
+    if (memory_now() != 0)
         fprintf(stderr, "httpd: something was left open, %lu bytes\n", (unsigned long)memory_now());
     return error;
 }
 
-static int listen_main(const char *listen_at, const char *root_name) {
+static int listen_main(const char *listen_at, const char *root_name, size_t cache_limit) {
     struct sockaddr_storage address;
     os_file_t root;
     int error;
@@ -1433,7 +2087,7 @@ static int listen_main(const char *listen_at, const char *root_name) {
         complain(root_name, error);
         return 1;
     }
-    error = serve(&address, root, root_name);
+    error = serve(&address, root, root_name, cache_limit);
     os_close(root);
     if (error != 0)
         complain(listen_at, error);
@@ -1598,15 +2252,19 @@ enum {
     NAP_BUFFER = 32 * 1024,  /* of its kernel, so that the server does feel it */
     NAP_MEMORY = 512 * 1024, /* what it may cost */
     PAD_MAX = 100000,
-    DEMO_LIMIT_MS = 8500 /* for everything */
+    PIECE_MAX = 100000,   /* bytes */
+    REQUEST_MAX = 192,    /* bytes, of those that are not checks */
+    DEMO_CACHE = 1 << 20, /* room for the small files, but not for the big ones */
+    DEMO_LIMIT_MS = 8500  /* for everything */
 };
 
 typedef enum {
-    PLAN_FRESH = 1,  /* a connection for each request */
-    PLAN_HEAD = 2,   /* every fifth request is a HEAD */
-    PLAN_SLOW = 4,   /* read slowly */
-    PLAN_VANISH = 8, /* hang up in the middle of the answer */
-    PLAN_CHECKS = 16 /* a user for each of CHECKS */
+    PLAN_FRESH = 1,   /* a connection for each request */
+    PLAN_HEAD = 2,    /* every fifth request is a HEAD */
+    PLAN_SLOW = 4,    /* read slowly */
+    PLAN_VANISH = 8,  /* hang up in the middle of the answer */
+    PLAN_PIECES = 16, /* ask for pieces, and for what has changed */
+    PLAN_CHECKS = 32  /* a user for each of CHECKS */
 } plan_t;
 
 typedef struct {
@@ -1623,6 +2281,7 @@ static const phase_t PHASES[] = {
     {"keep-alive", 8, 1, 0, SITE_SMALL, 8, 700, PLAN_HEAD},
     {"pipelined by 8", 8, DEPTH_MAX, 0, SITE_SMALL, 8, 400, PLAN_HEAD},
     {"big files", 4, 1, SITE_1M, SITE_8M, 1, 500, 0},
+    {"pieces", 8, 4, 0, SITE_8M, 16, 400, PLAN_PIECES},
     {"slow reader", 1, 1, SITE_8M, SITE_8M, 1, 0, PLAN_SLOW},
     {"vanishing clients", 8, 1, SITE_8M, SITE_8M, 2, 0, PLAN_FRESH | PLAN_VANISH},
     {"bad manners", 0, 1, 0, 0, 0, 0, PLAN_CHECKS},
@@ -1648,10 +2307,12 @@ typedef struct {
     int how;
 } check_t;
 
-#define HOST " HTTP/1.1\r\nHost: demo\r\n"
-#define END  "\r\n"
-#define LAST "Connection: close\r\n\r\n"
-#define NEXT "GET /100.css" HOST LAST /* follows where the connection must have survived */
+#define HOST         " HTTP/1.1\r\nHost: demo\r\n"
+#define END          "\r\n"
+#define LAST         "Connection: close\r\n\r\n"
+#define NEXT         "GET /100.css" HOST LAST /* follows where the connection must have survived */
+#define PIECE(range) "GET /100.css" HOST "Range: " range "\r\n\r\n"
+#define SINCE(date)  "GET /100.css" HOST "If-Modified-Since: " date "\r\n\r\n"
 
 static const check_t CHECKS[] = {
     /* Good ones first. */
@@ -1670,6 +2331,34 @@ static const check_t CHECKS[] = {
     {"GET /8m" HOST END, 0, "", {200}, HOW_HALF},
     {"HEAD /missing" HOST END NEXT, 0, "", {404, 200}, HOW_BODILESS},
     {"GET / HTTP/1.1\r\nHost: demo\r\nX: ", 7000, END END NEXT, {200, 200}, 0},
+
+    /* Pieces. */
+    {PIECE("bytes=0-0") NEXT, 0, "", {206, 200}, 0},
+    {PIECE("bytes=99-1000") NEXT, 0, "", {206, 200}, 0},
+    {PIECE("bytes=-1000") NEXT, 0, "", {206, 200}, 0},
+    {PIECE("bytes=100-") NEXT, 0, "", {416, 200}, 0},
+    {PIECE("bytes=-0") NEXT, 0, "", {416, 200}, 0},
+    {PIECE("bytes=99999999999999999999-") NEXT, 0, "", {416, 200}, 0},
+    {"GET /empty.txt" HOST "Range: bytes=0-\r\n\r\n" NEXT, 0, "", {416, 200}, 0},
+    {PIECE("bytes=5-4") NEXT, 0, "", {200, 200}, 0},
+    {PIECE("bytes=-") NEXT, 0, "", {200, 200}, 0},
+    {PIECE("bytes=0-1,3-4") NEXT, 0, "", {200, 200}, 0},
+    {PIECE("bytes=a-") NEXT, 0, "", {200, 200}, 0},
+    {PIECE("lines=1-2") NEXT, 0, "", {200, 200}, 0},
+    {PIECE("bytes=0-1\r\nRange: bytes=0-1") NEXT, 0, "", {200, 200}, 0},
+    {PIECE("bytes=0-1\r\nIf-Range: \"x\"") NEXT, 0, "", {200, 200}, 0},
+    {"HEAD /8m" HOST "Range: bytes=0-1\r\n\r\n" NEXT, 0, "", {200, 200}, HOW_BODILESS},
+
+    /* Only what has changed. */
+    {SINCE("Fri, 31 Dec 9999 23:59:59 GMT") NEXT, 0, "", {304, 200}, 0},
+    {SINCE("Fri, 31 Dec 9999 23:59:59 GMT\r\nRange: bytes=0-1") NEXT, 0, "", {304, 200}, 0},
+    {SINCE("Thu, 01 Jan 1970 00:00:00 GMT") NEXT, 0, "", {200, 200}, 0},
+    {SINCE("Fri, 31 Dec 9999 23:59:59 GMT\r\nIf-None-Match: \"x\"") NEXT, 0, "", {200, 200}, 0},
+    {SINCE("Sat, 31 Dec 9999 23:59:59 GMT") NEXT, 0, "", {200, 200}, 0}, /* a Friday */
+    {SINCE("Wed, 31 Nov 9999 23:59:59 GMT") NEXT, 0, "", {200, 200}, 0}, /* 30 days */
+    {SINCE("Friday, 31-Dec-99 23:59:59 GMT") NEXT, 0, "", {200, 200}, 0},
+    {SINCE("tomorrow") NEXT, 0, "", {200, 200}, 0},
+    {SINCE("") NEXT, 0, "", {200, 200}, 0},
 
     /* Not found, and not to be found. */
     {"GET /missing" HOST END NEXT, 0, "", {404, 200}, 0},
@@ -1748,9 +2437,10 @@ typedef struct client client_t;
 /* An answer that is due. */
 typedef struct {
     int status;
-    int file;         /* of SITE; -1: the body does not matter */
-    bool is_head;     /* no body, whatever the length says */
-    uint64_t started; /* ns */
+    int file;               /* of SITE; -1: the body does not matter */
+    bool is_head;           /* no body, whatever the length says */
+    uint64_t first, length; /* of the file: the piece that was asked for */
+    uint64_t started;       /* ns */
 } answer_t;
 
 /* A connection, or in PLAN_FRESH one after another. */
@@ -1770,7 +2460,7 @@ typedef struct {
     bool is_over; /* nothing more will be asked: the server is to hang up */
     bool has_failed;
     size_t sent; /* bytes of a check that goes out bytewise */
-    char out[DEPTH_MAX * 128];
+    char out[DEPTH_MAX * REQUEST_MAX];
     answer_t answers[DEPTH_MAX]; /* due, in order */
     int first, count;
     char head[1024];
@@ -1789,6 +2479,7 @@ struct client {
     int errors;
     uint64_t requests, bytes; /* of the phase */
     uint32_t samples[SAMPLES_MAX];
+    char modified[SITE_FILES][32]; /* what the server says of them */
     user_t users[USERS_MAX];
 };
 
@@ -1887,12 +2578,15 @@ static void user_shutdown(user_t *user) {
 
 /* ---- Requests ---- */
 
-static void user_expect(user_t *user, int status, int file, bool is_head, uint64_t started) {
+static answer_t *user_expect(user_t *user, int status, int file, bool is_head, uint64_t started) {
     answer_t *answer = &user->answers[(user->first + user->count++) % DEPTH_MAX];
     answer->status = status;
     answer->file = file;
     answer->is_head = is_head;
+    answer->first = 0;
+    answer->length = file >= 0 ? SITE[file].size : 0;
     answer->started = started;
+    return answer;
 }
 
 static void on_user_written(evl_write_t *req, int status);
@@ -1907,21 +2601,51 @@ static void user_send(user_t *user, const evl_buf_t *bufs, unsigned count) {
         user->is_writing = true;
 }
 
+/* Makes the request one for a piece, or for a file if it has changed: writes the header for that, and
+ * says what must come. */
+static int user_ask_piece(user_t *user, answer_t *answer, char *out, size_t room) {
+    uint64_t size = SITE[answer->file].size;
+    uint64_t chance = (user->asked * 2654435761u + (unsigned)user->number * 40503u) >> 4;
+    const char *modified = user->client->modified[answer->file];
+    uint64_t length = chance % PIECE_MAX + 1, first;
+    if (user->asked % 4 == 0) {
+        if (modified[0] == '\0')
+            return 0; /* nothing is known of the file yet */
+        answer->status = 304;
+        answer->length = 0;
+        return snprintf(out, room, "If-Modified-Since: %s\r\n", modified);
+    }
+    answer->status = size == 0 ? 416 : 206;
+    answer->length = length < size ? length : size;
+    answer->first = size - answer->length;
+    if (user->asked % 4 == 1)
+        return snprintf(out, room, "Range: bytes=-%llu\r\n", (unsigned long long)length);
+    if (user->asked % 4 == 2)
+        return snprintf(out, room, "Range: bytes=%llu-\r\n", (unsigned long long)answer->first);
+    first = size == 0 ? 0 : chance % size;
+    answer->first = first;
+    answer->length = length < size - first ? length : size - first;
+    return snprintf(out, room, "Range: bytes=%llu-%llu\r\n", (unsigned long long)first,
+                    (unsigned long long)(first + length - 1));
+}
+
 /* Asks for as many files as the phase has in flight. */
 static void user_ask(user_t *user) {
     const phase_t *phase = user->client->phase;
     bool is_fresh = user_plan(user, PLAN_FRESH);
     uint64_t started = is_fresh ? user->started : evl_hrtime();
-    size_t length = 0;
+    size_t length = 0, room = sizeof user->out;
     evl_buf_t buf;
     while (user->count < phase->depth && user_may_ask(user)) {
         int file =
             phase->first + (user->number + (int)user->asked) % (phase->last - phase->first + 1);
         bool is_head = user_plan(user, PLAN_HEAD) && user->asked % 5 == 4;
-        length += (size_t)snprintf(user->out + length, sizeof user->out - length, "%s /%s%s%s",
-                                   is_head ? "HEAD" : "GET", SITE[file].name, HOST,
-                                   is_fresh ? LAST : END);
-        user_expect(user, 200, file, is_head, started);
+        answer_t *answer = user_expect(user, 200, file, is_head, started);
+        length += (size_t)snprintf(user->out + length, room - length, "%s /%s%s",
+                                   is_head ? "HEAD" : "GET", SITE[file].name, HOST);
+        if (user_plan(user, PLAN_PIECES))
+            length += (size_t)user_ask_piece(user, answer, user->out + length, room - length);
+        length += (size_t)snprintf(user->out + length, room - length, "%s", is_fresh ? LAST : END);
         user->asked++;
     }
     buf = evl_buf_init(user->out, (unsigned)length);
@@ -2015,28 +2739,64 @@ static text_t user_header(const user_t *user, const char *name) {
     return value;
 }
 
+/* Whether the answer says of what it is a piece. */
+static bool user_check_piece(const user_t *user, const answer_t *answer) {
+    text_t range = user_header(user, "\r\nContent-Range: ");
+    char expected[80];
+    if (answer->status == 416)
+        return text_starts(range, "bytes */");
+    if (answer->status != 206 || answer->file < 0)
+        return (range.length > 0) == (answer->status == 206);
+    snprintf(expected, sizeof expected, "bytes %llu-%llu/%llu", (unsigned long long)answer->first,
+             (unsigned long long)(answer->first + answer->length - 1),
+             (unsigned long long)SITE[answer->file].size);
+    return text_equals(range, expected);
+}
+
+/* Whether the date is always the same: the files are. */
+static bool user_check_date(user_t *user, const answer_t *answer) {
+    text_t date = user_header(user, "\r\nLast-Modified: ");
+    char *known;
+    int64_t seconds;
+    if (answer->file < 0 || answer->status == 416)
+        return true;
+    known = user->client->modified[answer->file];
+    if (!parse_date(date, &seconds))
+        return false;
+    if (known[0] == '\0')
+        memcpy(known, date.at, date.length);
+    return memcmp(known, date.at, date.length) == 0;
+}
+
 /* Compares the head with what was asked for. */
 static void user_check_head(user_t *user) {
     const answer_t *answer = &user->answers[user->first];
     int status = strncmp(user->head, "HTTP/1.1 ", 9) == 0 ? atoi(user->head + 9) : 0;
+    bool is_file = answer->file >= 0 && (status == 200 || status == 206);
+    const char *name = answer->file >= 0 ? SITE[answer->file].name : "";
     text_t length = user_header(user, "\r\nContent-Length: ");
     text_t type = user_header(user, "\r\nContent-Type: ");
     uint64_t bytes = length.length > 0 ? strtoull(length.at, NULL, 10) : UINT64_MAX;
     if (user->count == 0)
         user_fail(user, "an answer too many: %.40s", user->head);
     else if (status != answer->status)
-        user_fail(user, "status %d instead of %d", status, answer->status);
-    else if (bytes > SITE[SITE_8M].size)
-        user_fail(user, "no length, or nonsense");
-    else if (answer->file >= 0 && bytes != SITE[answer->file].size)
-        user_fail(user, "%s: length %.*s", SITE[answer->file].name, (int)length.length, length.at);
-    else if (answer->file >= 0 && !text_equals(type, SITE[answer->file].type))
-        user_fail(user, "%s: type %.*s", SITE[answer->file].name, (int)type.length, type.at);
+        user_fail(user, "%s: status %d instead of %d", name, status, answer->status);
+    else if ((bytes == UINT64_MAX) != (status == 304) ||
+             (status != 304 && bytes > SITE[SITE_8M].size))
+        user_fail(user, "%s: no length, or nonsense", name);
+    else if (is_file && bytes != answer->length)
+        user_fail(user, "%s: length %.*s", name, (int)length.length, length.at);
+    else if (is_file && !text_equals(type, SITE[answer->file].type))
+        user_fail(user, "%s: type %.*s", name, (int)type.length, type.at);
+    else if (!user_check_piece(user, answer))
+        user_fail(user, "%s: another piece than was asked for", name);
+    else if (!user_check_date(user, answer))
+        user_fail(user, "%s: no date of change, or another one", name);
     else if (status == 405 && strstr(user->head, "\r\nAllow: GET, HEAD\r\n") == NULL)
         user_fail(user, "405 without Allow");
     user->in_body = true;
     user->body_at = 0;
-    user->body_length = answer->is_head ? 0 : bytes;
+    user->body_length = answer->is_head || status == 304 ? 0 : bytes;
 }
 
 /* These two return how much of the data was theirs. */
@@ -2063,8 +2823,8 @@ static size_t user_take_body(user_t *user, const char *data, size_t length) {
         length = (size_t)(user->body_length - user->body_at);
     while (used < length) {
         size_t n = length - used;
-        if (answer->file >= 0) {
-            const char *bytes = site_content(answer->file, user->body_at, &n);
+        if (answer->file >= 0 && answer->status != 416) {
+            const char *bytes = site_content(answer->file, answer->first + user->body_at, &n);
             if (memcmp(bytes, data + used, n) != 0) {
                 user_fail(user, "%s: wrong bytes after %lu", SITE[answer->file].name,
                           (unsigned long)user->body_at);
@@ -2268,6 +3028,7 @@ typedef struct {
     evl_thread_t thread;
     client_t client;
     size_t at_rest;
+    evl_pool_stats_t pool;
     row_t rows[PHASES_COUNT];
 } demo_t;
 
@@ -2289,10 +3050,10 @@ static int demo_listen(demo_t *demo) {
     os_file_t www = demo->site.www;
     int error = evl_ip4_addr("127.0.0.1", 0, &any_port);
     if (error == 0)
-        error = server_start(&demo->patient, &demo->loop, address, www, PATIENCE_MS);
+        error = server_start(&demo->patient, &demo->loop, address, www, PATIENCE_MS, DEMO_CACHE);
     if (error != 0)
         return error;
-    error = server_start(&demo->impatient, &demo->loop, address, www, DEMO_PATIENCE_MS);
+    error = server_start(&demo->impatient, &demo->loop, address, www, DEMO_PATIENCE_MS, DEMO_CACHE);
     if (error != 0) {
         server_stop(&demo->patient);
         return error;
@@ -2395,11 +3156,11 @@ static label_t label_bytes(uint64_t bytes) {
     return label(value / 1024, "KB");
 }
 
-static label_t label_ns(uint32_t ns) {
+static label_t label_ns(uint64_t ns) {
     label_t none = {"-"};
     if (ns == 0)
         return none;
-    return ns < 1000000 ? label(ns / 1e3, "us") : label(ns / 1e6, "ms");
+    return ns < 1000000 ? label((double)ns / 1e3, "us") : label((double)ns / 1e6, "ms");
 }
 
 static void demo_print(const demo_t *demo, size_t left, int errors) {
@@ -2420,6 +3181,10 @@ static void demo_print(const demo_t *demo, size_t left, int errors) {
         if (row->peak > peak)
             peak = row->peak;
     }
+    printf("the pool did %llu jobs, which waited for %s (p50) and %s (p99)\n",
+           (unsigned long long)demo->pool.completed,
+           label_ns(evl_histogram_percentile(&demo->pool.wait_ns, 50)).text,
+           label_ns(evl_histogram_percentile(&demo->pool.wait_ns, 99)).text);
     printf("memory of library and server: %s at rest, %s at peak, %lu bytes left at the end\n",
            label_bytes(demo->at_rest).text, label_bytes(peak).text, (unsigned long)left);
     printf("errors: %d\n", errors);
@@ -2436,6 +3201,8 @@ static int demo_main(void) {
         done = demo_stop(&demo) && done;
     }
     site_remove(&demo.site);
+    evl_pool_stats(NULL, &demo.pool);
+    evl_library_shutdown();
     left = memory_now();
     descriptors = os_count_open() - descriptors;
     if (descriptors != 0)
@@ -2450,28 +3217,43 @@ static int demo_main(void) {
 /* ==== Main ==== */
 
 static int usage(FILE *stream) {
-    fputs("usage: httpd --demo\n"
-          "           serve a directory of its own to a client of its own, and check every byte\n"
-          "       httpd --listen ADDRESS:PORT --root DIR\n"
-          "           serve DIR until Ctrl-C, say at 127.0.0.1:8080 or [::1]:8080\n",
-          stream);
+    fputs(
+        "usage: httpd --demo\n"
+        "           serve a directory of its own to a client of its own, and check every byte\n"
+        "       httpd --listen ADDRESS:PORT --root DIR [--cache BYTES]\n"
+        "           serve DIR until Ctrl-C, say at 127.0.0.1:8080 or [::1]:8080, with a cache of\n"
+        "           4 MB unless told otherwise; 0 is none\n",
+        stream);
     return stream == stdout ? 0 : 2;
 }
 
+static bool parse_bytes(const char *text, size_t *bytes) {
+    text_t rest = {text, strlen(text)};
+    uint64_t number;
+    if (!text_number(&rest, &number) || rest.length > 0 || number > SIZE_MAX / 2)
+        return false;
+    *bytes = (size_t)number;
+    return true;
+}
+
 int main(int argc, char **argv) {
-    const char *listen_at = NULL, *root = NULL;
-    int i;
+    static const char *const names[] = {"--listen", "--root", "--cache"};
+    const char *values[] = {NULL, NULL, NULL}; /* of these */
+    size_t cache_limit = CACHE_BYTES;
+    int i, k;
     if (argc == 1 || (argc == 2 && strcmp(argv[1], "--demo") == 0))
         return demo_main();
     if (argc == 2 && strcmp(argv[1], "--help") == 0)
         return usage(stdout);
     for (i = 1; i < argc; i += 2) {
-        const char **value = strcmp(argv[i], "--listen") == 0 ? &listen_at : &root;
-        if ((value == &root && strcmp(argv[i], "--root") != 0) || *value != NULL || i + 1 == argc)
+        for (k = 0; k < 3 && strcmp(argv[i], names[k]) != 0; k++)
+            continue;
+        if (k == 3 || values[k] != NULL || i + 1 == argc)
             return usage(stderr);
-        *value = argv[i + 1];
+        values[k] = argv[i + 1];
     }
-    if (listen_at == NULL || root == NULL)
+    if (values[0] == NULL || values[1] == NULL ||
+        (values[2] != NULL && !parse_bytes(values[2], &cache_limit)))
         return usage(stderr);
-    return listen_main(listen_at, root);
+    return listen_main(values[0], values[1], cache_limit);
 }

@@ -889,8 +889,19 @@ TEST(fs_open_flags) {
 
 TEST(fs_open_of_a_directory) {
     EACH_FORM {
-        CHECK_EQ(FS(open, ".", EVL_FS_O_WRONLY, 0), EVL_EISDIR);
-        CHECK_EQ(FS(open, ".", EVL_FS_O_RDWR, 0), EVL_EISDIR);
+        static const int flags[] = {EVL_FS_O_WRONLY, EVL_FS_O_RDWR};
+        for (size_t i = 0; i < COUNT(flags); i++) {
+            ssize_t result = FS(open, ".", flags[i], 0);
+#if defined(_WIN32)
+            if (result >= 0) { /* where that may be, it is of no use */
+                one_buf = buf_of("x", 1);
+                CHECK_LT(FS(write, (evl_file)result, &one_buf, 1, 0), 0);
+                close_now((evl_file)result);
+                continue;
+            }
+#endif
+            CHECK_EQ(result, EVL_EISDIR);
+        }
         evl_file file = (evl_file)FS(open, ".", EVL_FS_O_RDONLY | EVL_FS_O_DIRECTORY, 0);
         CHECK_GE(file, 0);
         CHECK_EQ(FS(fstat, file), 0);
@@ -1148,6 +1159,8 @@ TEST(fs_buffers_of_no_length) {
         CHECK_MEM(room, "a---bcd-", 8);
         CHECK_EQ(FS(read, file, bufs, 2, 0), 0);
         close_now(file);
+        CHECK_EQ(FS(read, closed_file(), bufs, 2, 0), EVL_EBADF);
+        CHECK_EQ(FS(write, closed_file(), bufs, 2, 0), EVL_EBADF);
     }
 }
 
@@ -1955,9 +1968,10 @@ TEST(fs_stat_as_the_system_does) {
     }
 }
 
-#if defined(__linux__) && defined(STATX_BTIME)
+#if defined(__linux__)
 
 TEST(fs_stat_time_of_birth) {
+#if defined(STATX_BTIME)
     EACH_FORM {
         struct statx born;
         put_text("file", "content");
@@ -1970,6 +1984,9 @@ TEST(fs_stat_time_of_birth) {
         check_stamp(fs.statbuf.st_birthtim, born.stx_btime.tv_sec, (long)born.stx_btime.tv_nsec);
         CHECK(seconds_of(fs.statbuf.st_birthtim) < seconds_of(fs.statbuf.st_ctim));
     }
+#else
+    SKIP("the C library does not tell it");
+#endif
 }
 
 #endif
@@ -2830,14 +2847,18 @@ TEST(fs_scandir_in_the_order_of_bytes) {
     }
 }
 
+/* Entries of a directory, a few of which are directories. Most are links to some files: on a disk to
+ * make a file takes its time. */
 static void make_many(int count) {
-    char name[32];
+    char name[32], first[32] = "";
     for (int i = 0; i < count; i++) {
         snprintf(name, sizeof(name), "many/entry-%04d", (i * 1999) % count);
-        if (i % 10 == 0)
+        if (i % 100 == 0) {
             CHECK_EQ(NOW(mkdir, name, 0755), 0);
-        else
+        } else if (i % 500 == 1 || NOW(link, first, name) != 0) {
             close_now(open_now(name, EVL_FS_O_RDWR | EVL_FS_O_CREAT));
+            memcpy(first, name, sizeof(first));
+        }
     }
 }
 
@@ -2851,7 +2872,7 @@ TEST(fs_scandir_of_3000_entries) {
         CHECK_EQ(NOW(mkdir, "many", 0755), 0);
         make_many(MANY);
         for (int i = 0; i < MANY; i++)
-            is_dir[(i * 1999) % MANY] = i % 10 == 0;
+            is_dir[(i * 1999) % MANY] = i % 100 == 0;
         CHECK_EQ(FS(scandir, "many", 0), MANY);
         CHECK(fs.ptr != NULL);
         for (int i = 0; i < MANY; i++) {
@@ -3544,7 +3565,9 @@ static const char *long_form(const char *path, int which) {
     return strcat(made, path);
 }
 
+/* The pool has a single thread, which allocates nothing more once it has run. */
 static void warm_up(void) {
+    os_setenv("EVLOOP_THREADPOOL_SIZE", "1");
     for (int i = 0; i < 20; i++)
         FS(stat, ".");
     evl_fs_req_cleanup(&fs);

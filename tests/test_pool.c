@@ -912,6 +912,7 @@ static void await_completed(uint64_t count) {
 /* Threads that have done nothing yet take one job at a time: what was queued first begins first. */
 TEST(pool_jobs_begin_in_order) {
     open_both(4);
+    init_gate();
     for (int i = 0; i < 4; i++)
         CHECK_EQ(queue_on(&loop, &holders[i], hold), 0);
     for (int i = 0; i < 60; i++)
