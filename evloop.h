@@ -11510,8 +11510,9 @@ typedef struct {
 } evli_path_t;
 
 enum {
-    EVLI_PATH_ROOM = 3,    /* behind a path: for what finds all in a directory */
-    EVLI_PATH_SHORT = 248, /* from this length on the system may refuse a path without a prefix */
+    EVLI_PATH_ROOM = 3,     /* behind a path: for what finds all in a directory */
+    EVLI_PATH_SHORT = 248,  /* from this length on the system may refuse a path without a prefix */
+    EVLI_PATH_MOST = 32766, /* what the system's own count of bytes can hold */
     EVLI_PATH_PREFIX_ROOM = 6 /* for the prefix of a path to a server, whose first 2 it replaces */
 };
 
@@ -11544,13 +11545,13 @@ static int evli_path_is_long(const WCHAR *text, size_t length) {
     return length >= EVLI_PATH_SHORT;
 }
 
-/* Makes a long path absolute and free of dots, and gives it the prefix with which the system takes up
- * to 32767 characters. */
+/* Makes a long path absolute and free of dots, and gives it the prefix with which the system takes more
+ * than 260 characters. */
 static DWORD evli_path_lengthen(evli_path_t *path) {
     DWORD size = GetFullPathNameW(path->text, 0, NULL, NULL), length;
     WCHAR *block, *text;
-    if (size == 0)
-        return GetLastError();
+    if (size == 0 || size > EVLI_PATH_MOST)
+        return size == 0 ? GetLastError() : (DWORD)ERROR_FILENAME_EXCED_RANGE;
     block = (WCHAR *)evli_malloc((EVLI_PATH_PREFIX_ROOM + size + EVLI_PATH_ROOM) * sizeof(*block));
     if (block == NULL)
         return ERROR_NOT_ENOUGH_MEMORY;
@@ -11581,6 +11582,8 @@ static DWORD evli_path_init_plain(evli_path_t *path, const char *text) {
     size_t length = evli_utf8_to_wide(text, NULL);
     if (length == SIZE_MAX)
         return ERROR_INVALID_PARAMETER;
+    if (length > EVLI_PATH_MOST)
+        return ERROR_FILENAME_EXCED_RANGE;
     path->text = path->brief;
     path->length = length;
     path->block = NULL;
@@ -11652,6 +11655,7 @@ typedef struct {
     DWORD share;
     DWORD disposition;
     DWORD attributes;
+    int empty; /* afterwards: the right to append is not enough to truncate */
 } evli_open_t;
 
 static DWORD evli_open_access(int flags) {
@@ -11718,7 +11722,10 @@ static DWORD evli_open_flags(int flags, int mode, evli_open_t *how) {
         how->access &= ~(DWORD)FILE_APPEND_DATA;
     how->share = flags & EVL_FS_O_EXLOCK ? 0 : EVLI_SHARE_ALL;
     how->disposition = evli_open_disposition(flags);
-    if (how->disposition == TRUNCATE_EXISTING && (how->access & FILE_WRITE_DATA))
+    how->empty = how->disposition == TRUNCATE_EXISTING && (flags & EVL_FS_O_APPEND);
+    if (how->empty)
+        how->disposition = OPEN_EXISTING;
+    else if (how->disposition == TRUNCATE_EXISTING && (how->access & FILE_WRITE_DATA))
         how->access |= GENERIC_WRITE; /* the same rights, but by the name that is asked for then */
     how->attributes = evli_open_attributes(flags, mode);
     return 0;
@@ -11726,11 +11733,25 @@ static DWORD evli_open_flags(int flags, int mode, evli_open_t *how) {
 
 /* Makes a descriptor of a handle, which it closes when there are none left. */
 static DWORD evli_crt_put(HANDLE file, int flags, int *fd) {
-    *fd = _open_osfhandle((intptr_t)file, flags | _O_NOINHERIT);
+    *fd = _open_osfhandle((intptr_t)file, flags | _O_BINARY | _O_NOINHERIT);
     if (*fd >= 0)
         return 0;
     CloseHandle(file);
     return ERROR_TOO_MANY_OPEN_FILES;
+}
+
+/* Cuts off all of a file, by a handle that has the right to. */
+static DWORD evli_open_empty(HANDLE file) {
+    FILE_END_OF_FILE_INFO end;
+    HANDLE again;
+    DWORD error = evli_win_reopen(file, FILE_WRITE_DATA, &again);
+    if (error != 0)
+        return error;
+    end.EndOfFile.QuadPart = 0;
+    if (!SetFileInformationByHandle(again, FileEndOfFileInfo, &end, sizeof(end)))
+        error = GetLastError();
+    CloseHandle(again);
+    return error;
 }
 
 static DWORD evli_open_path(evl_fs_t *req, evli_path_t *path) {
@@ -11743,6 +11764,11 @@ static DWORD evli_open_path(evl_fs_t *req, evli_path_t *path) {
         CreateFileW(path->text, how.access, how.share, NULL, how.disposition, how.attributes, NULL);
     if (file == INVALID_HANDLE_VALUE)
         return GetLastError();
+    error = how.empty ? evli_open_empty(file) : 0;
+    if (error != 0) {
+        CloseHandle(file);
+        return error;
+    }
     return evli_crt_put(file, req->priv.flags & EVL_FS_O_APPEND, &req->priv.file);
 }
 
