@@ -11,7 +11,8 @@
    - Lent read buffers. A request that comes in one piece is parsed where the loop put it; only one
      that comes in several is copied. An idle connection owns no buffer at all.
    - Watermarks. A file goes out in chunks; when the reader is slow, the loop says PAUSE, and RESUME
-     when there is room again. A connection never holds more than OUT_MAX bytes and one chunk.
+     when there is room again. A connection never holds more than OUT_MAX bytes and one chunk of
+     its own.
    - Timeouts. Who is silent for too long, or does not read what is sent, is let go.
    - A limit to the connections. Beyond it the listener rests, and clients wait in the kernel.
 
@@ -721,9 +722,13 @@ static bool parse_date(text_t text, int64_t *seconds) {
         if (strchr(", :GT", form[i]) != NULL && at[i] != form[i])
             return false;
     }
-    day = two_digits(at + 5), month = name_index(MONTHS, at + 8);
-    century = two_digits(at + 12), year = two_digits(at + 14);
-    hour = two_digits(at + 17), minute = two_digits(at + 20), second = two_digits(at + 23);
+    day = two_digits(at + 5);
+    month = name_index(MONTHS, at + 8);
+    century = two_digits(at + 12);
+    year = two_digits(at + 14);
+    hour = two_digits(at + 17);
+    minute = two_digits(at + 20);
+    second = two_digits(at + 23);
     if (day < 1 || day > 31 || month < 0 || century < 16 || year < 0 || hour < 0 || hour > 23 ||
         minute < 0 || minute > 59 || second < 0 || second > 60 || at[27] != 'M')
         return false;
@@ -889,11 +894,9 @@ static int open_beneath(os_file_t root, char *path, os_file_t *file) {
     os_file_t dir = root;
     char *name = path;
     for (;;) {
-        char *end;
-        bool is_last;
+        char *end = name + strcspn(name, "/");
+        bool is_last = *end == '\0';
         int error;
-        end = name + strcspn(name, "/");
-        is_last = *end == '\0';
         *end = '\0';
         error = os_open(dir, name, !is_last, file);
         if (dir != root)
@@ -1003,11 +1006,17 @@ typedef struct {
         limit; /* of entries, and of all docs in memory, also those that only answers use */
 } cache_t;
 
+typedef struct {
+    os_file_t root;       /* the directory; every path is opened beneath it */
+    uint64_t patience_ms; /* for a request to come, and for a reader to read */
+    uint64_t fresh_ms;    /* for so long a file in the cache is taken to be what it was */
+    size_t cache_bytes;
+} options_t;
+
 struct server {
     evl_loop_t *loop;
     evl_tcp_t listener;
-    os_file_t root;       /* the directory; every path is opened beneath it */
-    uint64_t patience_ms; /* for a request to come, and for a reader to read */
+    options_t options;
     conn_t *conns;
     cache_t cache;
     bool is_stopping;
@@ -1305,7 +1314,7 @@ static bool search_start(entry_t *entry) {
     memcpy(search_path(search), entry_path(entry), length);
     search->work.data = search;
     search->server = entry->server;
-    search->root = entry->server->root;
+    search->root = entry->server->options.root;
     search->entry = entry;
     search->file = -1;
     if (evl_queue_work(entry->server->loop, &search->work, do_search, on_searched) != 0) {
@@ -1333,7 +1342,7 @@ static bool server_look_up(server_t *server, const char *path, waiter_t *waiter,
     cache_put_first(&server->cache, entry);
     *doc = entry->doc;
     if (entry->search == NULL && *doc != NULL &&
-        evl_now(server->loop) - entry->checked_ms < FRESH_MS)
+        evl_now(server->loop) - entry->checked_ms < server->options.fresh_ms)
         return true;
     if (entry->search != NULL || search_start(entry)) {
         waiter_join(waiter, &entry->waiting);
@@ -1797,7 +1806,7 @@ static void conn_input(conn_t *conn, text_t input) {
 }
 
 static bool conn_is_overdue(const conn_t *conn) {
-    return evl_now(conn->server->loop) - conn->waiting_since >= conn->server->patience_ms;
+    return evl_now(conn->server->loop) - conn->waiting_since >= conn->server->options.patience_ms;
 }
 
 static void on_read(evl_stream_t *stream, ssize_t nread, const evl_buf_t *buf) {
@@ -1892,7 +1901,7 @@ static void on_accept_retry(evl_loop_t *loop, void *arg);
 
 static int conn_start(conn_t *conn) {
     evl_stream_t *stream = conn_stream(conn);
-    uint64_t patience = conn->server->patience_ms;
+    uint64_t patience = conn->server->options.patience_ms;
     int error = evl_accept((evl_stream_t *)&conn->server->listener, stream);
     if (error == 0)
         error = evl_tcp_nodelay(&conn->tcp, 1);
@@ -1958,17 +1967,16 @@ static void server_stop(server_t *server) {
     cache_clear(&server->cache);
 }
 
-/* Listens. `root` is an open directory and stays the caller's. On an error nothing is left but the
+/* Listens. The root is an open directory and stays the caller's. On an error nothing is left but the
  * close callbacks: run the loop. */
 static int server_start(server_t *server, evl_loop_t *loop, const struct sockaddr *address,
-                        os_file_t root, uint64_t patience_ms, size_t cache_limit) {
+                        const options_t *options) {
     evl_stream_t *listener = (evl_stream_t *)&server->listener;
     int error;
     memset(server, 0, sizeof *server);
     server->loop = loop;
-    server->root = root;
-    server->patience_ms = patience_ms;
-    server->cache.limit = cache_limit;
+    server->options = *options;
+    server->cache.limit = options->cache_bytes;
     error = evl_tcp_init(loop, &server->listener);
     if (error != 0)
         return error;
@@ -2041,15 +2049,14 @@ static void print_address(const server_t *server, const char *root) {
 }
 
 /* Serves an open directory. Returns the error that kept it from doing so. */
-static int serve(const struct sockaddr_storage *address, os_file_t root, const char *name,
-                 size_t cache_limit) {
+static int serve(const struct sockaddr_storage *address, const options_t *options,
+                 const char *name) {
     static server_t server;
     evl_loop_t loop;
     int error = evl_loop_init(&loop);
     if (error != 0)
         return error;
-    error = server_start(&server, &loop, (const struct sockaddr *)address, root, PATIENCE_MS,
-                         cache_limit);
+    error = server_start(&server, &loop, (const struct sockaddr *)address, options);
     if (error == 0) {
         error = evl_async_init(&loop, &interrupt, on_interrupt);
         interrupt.data = &server;
@@ -2073,22 +2080,23 @@ static int serve(const struct sockaddr_storage *address, os_file_t root, const c
     return error;
 }
 
-static int listen_main(const char *listen_at, const char *root_name, size_t cache_limit) {
+static int listen_main(const char *listen_at, const char *root_name, size_t cache_bytes) {
+    options_t options = {OS_NO_FILE, PATIENCE_MS, FRESH_MS, 0};
     struct sockaddr_storage address;
-    os_file_t root;
     int error;
+    options.cache_bytes = cache_bytes;
     memset(&address, 0, sizeof address);
     if (!parse_address(listen_at, &address)) {
         fprintf(stderr, "httpd: '%s' is no address: try 127.0.0.1:8080 or [::1]:8080\n", listen_at);
         return 1;
     }
-    error = os_open_root(root_name, &root);
+    error = os_open_root(root_name, &options.root);
     if (error != 0) {
         complain(root_name, error);
         return 1;
     }
-    error = serve(&address, root, root_name, cache_limit);
-    os_close(root);
+    error = serve(&address, &options, root_name);
+    os_close(options.root);
     if (error != 0)
         complain(listen_at, error);
     return error == 0 ? 0 : 1;
@@ -2112,9 +2120,11 @@ static const struct {
     {"64k+1.svg", 65537, "image/svg+xml"},
     {"1m.bin", 1 << 20, "application/octet-stream"},
     {"8m", 8 << 20, "application/octet-stream"},
+    {"changing.csv", 5000, "text/csv; charset=utf-8"},
 };
 
-enum { SITE_SMALL = 7, SITE_1M = 8, SITE_8M = 9, SITE_FILES = 10 }; /* SMALL: the last small one */
+/* SMALL: the last small one. */
+enum { SITE_SMALL = 7, SITE_1M = 8, SITE_8M = 9, SITE_CHANGING = 10, SITE_FILES = 11 };
 
 /* What the checks are about. The server's root is www; nothing outside of it may be seen. */
 static const struct {
@@ -2221,6 +2231,21 @@ static bool site_make(site_t *site) {
     return error == 0;
 }
 
+/* Gives SITE_CHANGING another content of the same length. Every second time it keeps its date as well,
+ * but is another file. */
+static int site_change(const site_t *site, int version) {
+    path_t path = site_path(site, "www/", SITE[SITE_CHANGING].name);
+    path_t target = version % 2 == 0 ? path : site_path(site, "www/", "spare");
+    int error = site_write(target.text, SITE_CHANGING + version, NULL, SITE[SITE_CHANGING].size);
+    double date = 1e9 + version / 2;
+    evl_fs_t req;
+    if (error == 0)
+        error = evl_fs_utime(NULL, &req, target.text, date, date, NULL);
+    if (error == 0 && version % 2 != 0)
+        error = evl_fs_rename(NULL, &req, target.text, path.text, NULL);
+    return error;
+}
+
 /* Removes whatever there is of the site. */
 static void site_remove(site_t *site) {
     size_t i;
@@ -2231,6 +2256,7 @@ static void site_remove(site_t *site) {
         return;
     for (i = 0; i < SITE_FILES; i++)
         os_remove(site_path(site, "www/", SITE[i].name).text, KIND_FILE);
+    os_remove(site_path(site, "www/", "spare").text, KIND_FILE); /* is there only if we failed */
     for (i = PROPS_COUNT; i-- > 0;)
         os_remove(site_path(site, "", PROPS[i].path).text, PROPS[i].kind);
     error = os_remove(site->path, KIND_FOLDER);
@@ -2254,6 +2280,8 @@ enum {
     PAD_MAX = 100000,
     PIECE_MAX = 100000,   /* bytes */
     REQUEST_MAX = 192,    /* bytes, of those that are not checks */
+    DEMO_FRESH_MS = 40,   /* that server is also to look at its files again after this … */
+    CHANGE_MS = 60,       /* … and has noticed a change after this */
     DEMO_CACHE = 1 << 20, /* room for the small files, but not for the big ones */
     DEMO_LIMIT_MS = 8500  /* for everything */
 };
@@ -2264,7 +2292,8 @@ typedef enum {
     PLAN_SLOW = 4,    /* read slowly */
     PLAN_VANISH = 8,  /* hang up in the middle of the answer */
     PLAN_PIECES = 16, /* ask for pieces, and for what has changed */
-    PLAN_CHECKS = 32  /* a user for each of CHECKS */
+    PLAN_CHANGE = 32, /* change the file before each request, and ask the server that looks often */
+    PLAN_CHECKS = 64  /* a user for each of CHECKS */
 } plan_t;
 
 typedef struct {
@@ -2282,6 +2311,7 @@ static const phase_t PHASES[] = {
     {"pipelined by 8", 8, DEPTH_MAX, 0, SITE_SMALL, 8, 400, PLAN_HEAD},
     {"big files", 4, 1, SITE_1M, SITE_8M, 1, 500, 0},
     {"pieces", 8, 4, 0, SITE_8M, 16, 400, PLAN_PIECES},
+    {"changing file", 1, 1, SITE_CHANGING, SITE_CHANGING, 6, 0, PLAN_CHANGE},
     {"slow reader", 1, 1, SITE_8M, SITE_8M, 1, 0, PLAN_SLOW},
     {"vanishing clients", 8, 1, SITE_8M, SITE_8M, 2, 0, PLAN_FRESH | PLAN_VANISH},
     {"bad manners", 0, 1, 0, 0, 0, 0, PLAN_CHECKS},
@@ -2437,6 +2467,7 @@ typedef struct client client_t;
 /* An answer that is due. */
 typedef struct {
     int status;
+    int content;            /* of site_content */
     int file;               /* of SITE; -1: the body does not matter */
     bool is_head;           /* no body, whatever the length says */
     uint64_t first, length; /* of the file: the piece that was asked for */
@@ -2475,6 +2506,8 @@ struct client {
     struct sockaddr_storage patient, impatient; /* the two servers */
     evl_timer_t watchdog;
     const phase_t *phase;
+    const site_t *site;
+    int version; /* of the file that changes */
     bool is_time_up;
     int errors;
     uint64_t requests, bytes; /* of the phase */
@@ -2582,6 +2615,7 @@ static answer_t *user_expect(user_t *user, int status, int file, bool is_head, u
     answer_t *answer = &user->answers[(user->first + user->count++) % DEPTH_MAX];
     answer->status = status;
     answer->file = file;
+    answer->content = file == SITE_CHANGING ? file + user->client->version : file;
     answer->is_head = is_head;
     answer->first = 0;
     answer->length = file >= 0 ? SITE[file].size : 0;
@@ -2697,16 +2731,39 @@ static void on_user_written(evl_write_t *req, int status) {
     }
 }
 
+static void on_user_change_over(evl_loop_t *loop, void *arg) {
+    user_t *user = (user_t *)arg;
+    (void)loop;
+    user->nap = 0;
+    user_ask(user);
+}
+
+/* Changes the file, and asks for it as soon as the server ought to know. */
+static void user_change(user_t *user) {
+    client_t *client = user->client;
+    int error = site_change(client->site, ++client->version);
+    client->modified[SITE_CHANGING][0] = '\0';
+    if (error != 0)
+        user_fail(user, "cannot change the file: %s", evl_strerror(error));
+    else
+        user_nap(user, CHANGE_MS, on_user_change_over);
+}
+
 /* When nothing is under way: asks again, or waits for the end. */
 static void user_step(user_t *user) {
     bool was_last = user->has_asked && user_plan(user, PLAN_FRESH);
     if (user->count > 0 || user->is_over || user_is_closing(user))
         return;
+    if (user->nap != 0 && user_plan(user, PLAN_CHANGE))
+        return; /* it is about to ask */
     if (user->is_writing && user->check == NULL)
         return; /* the request is still in use */
     if (user_may_ask(user) && !was_last) {
         user->has_asked = true;
-        user_ask(user);
+        if (user_plan(user, PLAN_CHANGE))
+            user_change(user);
+        else
+            user_ask(user);
         return;
     }
     user->is_over = true;
@@ -2824,7 +2881,7 @@ static size_t user_take_body(user_t *user, const char *data, size_t length) {
     while (used < length) {
         size_t n = length - used;
         if (answer->file >= 0 && answer->status != 416) {
-            const char *bytes = site_content(answer->file, answer->first + user->body_at, &n);
+            const char *bytes = site_content(answer->content, answer->first + user->body_at, &n);
             if (memcmp(bytes, data + used, n) != 0) {
                 user_fail(user, "%s: wrong bytes after %lu", SITE[answer->file].name,
                           (unsigned long)user->body_at);
@@ -2924,7 +2981,7 @@ static void user_connect(user_t *user) {
         complain("socket", error);
         return;
     }
-    if (user_how(user, HOW_IMPATIENT))
+    if (user_how(user, HOW_IMPATIENT) || user_plan(user, PLAN_CHANGE))
         address = &client->impatient;
     user->started = evl_hrtime();
     if (user_plan(user, PLAN_SLOW))
@@ -3047,13 +3104,15 @@ static void on_demo_over(evl_loop_t *loop, void *arg) {
 static int demo_listen(demo_t *demo) {
     struct sockaddr_in any_port;
     const struct sockaddr *address = (const struct sockaddr *)&any_port;
-    os_file_t www = demo->site.www;
+    options_t patient = {OS_NO_FILE, PATIENCE_MS, FRESH_MS, DEMO_CACHE};
+    options_t impatient = {OS_NO_FILE, DEMO_PATIENCE_MS, DEMO_FRESH_MS, DEMO_CACHE};
     int error = evl_ip4_addr("127.0.0.1", 0, &any_port);
+    patient.root = impatient.root = demo->site.www;
     if (error == 0)
-        error = server_start(&demo->patient, &demo->loop, address, www, PATIENCE_MS, DEMO_CACHE);
+        error = server_start(&demo->patient, &demo->loop, address, &patient);
     if (error != 0)
         return error;
-    error = server_start(&demo->impatient, &demo->loop, address, www, DEMO_PATIENCE_MS, DEMO_CACHE);
+    error = server_start(&demo->impatient, &demo->loop, address, &impatient);
     if (error != 0) {
         server_stop(&demo->patient);
         return error;
@@ -3118,6 +3177,7 @@ static bool demo_load(demo_t *demo) {
         return false;
     }
     memset(pad, 'a', sizeof pad);
+    client->site = &demo->site;
     os_handle_signals(on_signal);
     for (i = 0; i < PHASES_COUNT && client->errors == 0; i++)
         client_run(client, &PHASES[i], &demo->rows[i]);
@@ -3239,7 +3299,7 @@ static bool parse_bytes(const char *text, size_t *bytes) {
 int main(int argc, char **argv) {
     static const char *const names[] = {"--listen", "--root", "--cache"};
     const char *values[] = {NULL, NULL, NULL}; /* of these */
-    size_t cache_limit = CACHE_BYTES;
+    size_t cache_bytes = CACHE_BYTES;
     int i, k;
     if (argc == 1 || (argc == 2 && strcmp(argv[1], "--demo") == 0))
         return demo_main();
@@ -3253,7 +3313,7 @@ int main(int argc, char **argv) {
         values[k] = argv[i + 1];
     }
     if (values[0] == NULL || values[1] == NULL ||
-        (values[2] != NULL && !parse_bytes(values[2], &cache_limit)))
+        (values[2] != NULL && !parse_bytes(values[2], &cache_bytes)))
         return usage(stderr);
-    return listen_main(values[0], values[1], cache_limit);
+    return listen_main(values[0], values[1], cache_bytes);
 }
