@@ -12265,28 +12265,25 @@ static DWORD evli_stat_handle(HANDLE file, int link, evl_stat_t *to) {
     size_t size = 0;
     DWORD error;
     if (!GetFileInformationByHandle(file, &about)) {
-        error = GetLastError();
-        if (GetFileType(file) != FILE_TYPE_CHAR)
-            return error;
-        evli_stat_device(to, EVLI_MODE_CHAR | 0666, FILE_DEVICE_NULL);
-        return 0;
+        if (GetFileType(file) == FILE_TYPE_CHAR) {
+            evli_stat_device(to, EVLI_MODE_CHAR | 0666, FILE_DEVICE_NULL);
+            return 0;
+        }
+        memset(&about, 0, sizeof(about)); /* some file systems have nothing to tell of a volume */
     }
     if (!GetFileInformationByHandleEx(file, FileBasicInfo, &basic, sizeof(basic)) ||
         !GetFileInformationByHandleEx(file, FileStandardInfo, &standard, sizeof(standard)))
         return GetLastError();
-    link = link && (about.dwFileAttributes & FILE_ATTRIBUTE_REPARSE_POINT);
+    link = link && (basic.FileAttributes & FILE_ATTRIBUTE_REPARSE_POINT);
     error = link ? evli_link_read(file, NULL, &size) : 0;
     if (error != 0)
         return error;
     memset(to, 0, sizeof(*to));
     to->st_dev = about.dwVolumeSerialNumber;
-    to->st_mode = evli_stat_mode(about.dwFileAttributes, link);
-    to->st_nlink = about.nNumberOfLinks;
+    to->st_mode = evli_stat_mode(basic.FileAttributes, link);
+    to->st_nlink = standard.NumberOfLinks;
     to->st_ino = (uint64_t)about.nFileIndexHigh << 32 | about.nFileIndexLow;
-    to->st_size = link ? size
-                  : about.dwFileAttributes & FILE_ATTRIBUTE_DIRECTORY
-                      ? 0
-                      : (uint64_t)standard.EndOfFile.QuadPart;
+    to->st_size = link ? size : standard.Directory ? 0 : (uint64_t)standard.EndOfFile.QuadPart;
     to->st_blksize = 4096;
     to->st_blocks = (uint64_t)standard.AllocationSize.QuadPart / 512;
     to->st_atim = evli_timespec(basic.LastAccessTime.QuadPart);
@@ -12586,7 +12583,7 @@ static DWORD evli_remove_late(HANDLE file, DWORD attributes) {
 /* The name goes at once where that can be had (Windows 10 1607, NTFS), read-only (1809) or not. */
 static DWORD evli_remove_handle(HANDLE file, DWORD attributes) {
     const DWORD at_once = 0x01 | 0x02, read_only = 0x10;
-    DWORD flags = at_once | read_only, error;
+    DWORD flags = at_once | (attributes & FILE_ATTRIBUTE_READONLY ? read_only : 0), error;
     if (SetFileInformationByHandle(file, (FILE_INFO_BY_HANDLE_CLASS)EVLI_INFO_DISPOSITION_EX,
                                    &flags, sizeof(flags)))
         return 0;
@@ -12978,7 +12975,8 @@ static DWORD evli_copy_paths(evl_fs_t *req, evli_path_t *path, evli_path_t *new_
 
 static int64_t evli_fs_copyfile(evl_fs_t *req) {
     int64_t result = evli_fs_with_wide2(req, evli_copy_paths);
-    return req->error == ERROR_NOT_SUPPORTED ? (int)EVL_ENOSYS : result;
+    int force = req->priv.flags & EVL_FS_COPYFILE_FICLONE_FORCE;
+    return force && req->error == ERROR_NOT_SUPPORTED ? (int)EVL_ENOSYS : result;
 }
 
 #endif /* !EVLOOP_NO_FS && _WIN32 */
