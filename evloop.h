@@ -1636,7 +1636,7 @@ struct evl_pool_s {
     void *data; /* yours */
     struct {
         evl_mutex_t mutex;
-        evl_cond_t cond;
+        evl_sem_t wake;
         evli_node_t *incoming; /* atomic: jobs that no thread has seen */
         evli_link_t queue;     /* jobs, the oldest first */
         evli_link_t slow;      /* … of the kinds that may take long */
@@ -10078,12 +10078,16 @@ static void evli_worker_report(evli_worker_t *worker) {
     worker->slow = 0;
 }
 
-/* Waits for work, unless there is some that nobody has seen. */
+/* Waits for work, unless there is some that nobody has seen. The pool's mutex is held but for the wait
+ * itself. */
 static void evli_worker_sleep(evl_pool_t *pool) {
     evli_fetch_add(&pool->priv.sleeping, 1);
     evli_exchange(&pool->priv.waking, 0);
-    if (evli_load_node(&pool->priv.incoming) == NULL)
-        evl_cond_wait(&pool->priv.cond, &pool->priv.mutex);
+    if (evli_load_node(&pool->priv.incoming) == NULL) {
+        evl_mutex_unlock(&pool->priv.mutex);
+        evl_sem_wait(&pool->priv.wake);
+        evl_mutex_lock(&pool->priv.mutex);
+    }
     evli_fetch_add(&pool->priv.sleeping, (uint32_t)-1);
     evli_exchange(&pool->priv.waking, 0);
 }
@@ -10113,7 +10117,7 @@ static void evli_worker_main(void *arg) {
                evli_load(&pool->priv.sleeping) > 0;
         evl_mutex_unlock(&pool->priv.mutex);
         if (more)
-            evl_cond_signal(&pool->priv.cond);
+            evl_sem_post(&pool->priv.wake);
         evli_worker_run(worker);
         evl_mutex_lock(&pool->priv.mutex);
         evli_worker_report(worker);
@@ -10144,7 +10148,8 @@ static int evli_pool_start(evl_pool_t *pool) {
     return err;
 }
 
-/* Gives a job to a pool: it begins as soon as there is a thread for it. */
+/* Gives a job to a pool: it begins as soon as there is a thread for it. Nothing here waits for a
+ * worker, which may have been preempted with the mutex in its hands. */
 static int evli_pool_submit(evl_pool_t *pool, evli_job_t *job) {
     int err = evli_load(&pool->priv.started) == 0 ? evli_pool_start(pool) : 0;
     if (err != 0)
@@ -10156,11 +10161,8 @@ static int evli_pool_submit(evl_pool_t *pool, evli_job_t *job) {
     job->forks = pool->priv.forks;
     job->queued_ns = evli_sys_clock();
     evli_stack_push(&pool->priv.incoming, &job->node);
-    if (evli_load(&pool->priv.sleeping) > 0 && evli_exchange(&pool->priv.waking, 1) == 0) {
-        evl_mutex_lock(&pool->priv.mutex); /* once it can be had, who looked last is asleep */
-        evl_mutex_unlock(&pool->priv.mutex);
-        evl_cond_signal(&pool->priv.cond);
-    }
+    if (evli_load(&pool->priv.sleeping) > 0 && evli_exchange(&pool->priv.waking, 1) == 0)
+        evl_sem_post(&pool->priv.wake);
     return 0;
 }
 
@@ -10201,6 +10203,16 @@ static int evli_job_cancel(evli_job_t *job) {
 /* ==== [SECTION] Pool functions ==== */
 
 #if !defined(EVLOOP_NO_THREADS)
+
+static int evli_pool_init_sync(evl_pool_t *pool) {
+    int err = evl_mutex_init(&pool->priv.mutex);
+    if (err != 0)
+        return err;
+    err = evl_sem_init(&pool->priv.wake, 0);
+    if (err != 0)
+        evl_mutex_destroy(&pool->priv.mutex);
+    return err;
+}
 
 #if defined(_WIN32)
 
@@ -10258,7 +10270,7 @@ static void evli_pool_forked(evl_pool_t *pool) {
     pool->priv.running = pool->priv.slow_running = pool->priv.batches = 0;
     pool->priv.forks++;
     evl_mutex_unlock(&pool->priv.mutex);
-    evli_monitor_init(&pool->priv.mutex, &pool->priv.cond);
+    evli_pool_init_sync(pool);
 }
 
 static void evli_pools_forked(void) {
@@ -10297,7 +10309,8 @@ static void evli_pool_free(evl_pool_t *pool) {
     evli_free(pool->priv.workers);
     evli_free(pool->priv.wait_ns);
     evli_free(pool->priv.run_ns);
-    evli_monitor_destroy(&pool->priv.mutex, &pool->priv.cond);
+    evl_sem_destroy(&pool->priv.wake);
+    evl_mutex_destroy(&pool->priv.mutex);
 }
 
 EVLOOP_API int evl_pool_init(evl_pool_t *pool, const evl_pool_options_t *options) {
@@ -10306,7 +10319,7 @@ EVLOOP_API int evl_pool_init(evl_pool_t *pool, const evl_pool_options_t *options
     if (threads > EVLI_POOL_MAX_THREADS)
         return EVL_EINVAL;
     memset(&pool->priv, 0, sizeof(pool->priv));
-    err = evli_monitor_init(&pool->priv.mutex, &pool->priv.cond);
+    err = evli_pool_init_sync(pool);
     if (err != 0)
         return err;
     pool->priv.workers = (evli_worker_t *)evli_calloc(threads, sizeof(evli_worker_t));
@@ -10337,8 +10350,9 @@ EVLOOP_API int evl_pool_close(evl_pool_t *pool) {
             return EVL_EBUSY;
     evl_mutex_lock(&pool->priv.mutex);
     pool->priv.closing = 1;
-    evl_cond_broadcast(&pool->priv.cond);
     evl_mutex_unlock(&pool->priv.mutex);
+    for (i = 0; i < started; i++)
+        evl_sem_post(&pool->priv.wake);
     for (i = 0; i < started; i++)
         evl_thread_join(&pool->priv.workers[i].thread);
     evli_pool_unregister(pool);
@@ -12251,28 +12265,25 @@ static DWORD evli_stat_handle(HANDLE file, int link, evl_stat_t *to) {
     size_t size = 0;
     DWORD error;
     if (!GetFileInformationByHandle(file, &about)) {
-        error = GetLastError();
-        if (GetFileType(file) != FILE_TYPE_CHAR)
-            return error;
-        evli_stat_device(to, EVLI_MODE_CHAR | 0666, FILE_DEVICE_NULL);
-        return 0;
+        if (GetFileType(file) == FILE_TYPE_CHAR) {
+            evli_stat_device(to, EVLI_MODE_CHAR | 0666, FILE_DEVICE_NULL);
+            return 0;
+        }
+        memset(&about, 0, sizeof(about)); /* some file systems have nothing to tell of a volume */
     }
     if (!GetFileInformationByHandleEx(file, FileBasicInfo, &basic, sizeof(basic)) ||
         !GetFileInformationByHandleEx(file, FileStandardInfo, &standard, sizeof(standard)))
         return GetLastError();
-    link = link && (about.dwFileAttributes & FILE_ATTRIBUTE_REPARSE_POINT);
+    link = link && (basic.FileAttributes & FILE_ATTRIBUTE_REPARSE_POINT);
     error = link ? evli_link_read(file, NULL, &size) : 0;
     if (error != 0)
         return error;
     memset(to, 0, sizeof(*to));
     to->st_dev = about.dwVolumeSerialNumber;
-    to->st_mode = evli_stat_mode(about.dwFileAttributes, link);
-    to->st_nlink = about.nNumberOfLinks;
+    to->st_mode = evli_stat_mode(basic.FileAttributes, link);
+    to->st_nlink = standard.NumberOfLinks;
     to->st_ino = (uint64_t)about.nFileIndexHigh << 32 | about.nFileIndexLow;
-    to->st_size = link ? size
-                  : about.dwFileAttributes & FILE_ATTRIBUTE_DIRECTORY
-                      ? 0
-                      : (uint64_t)standard.EndOfFile.QuadPart;
+    to->st_size = link ? size : standard.Directory ? 0 : (uint64_t)standard.EndOfFile.QuadPart;
     to->st_blksize = 4096;
     to->st_blocks = (uint64_t)standard.AllocationSize.QuadPart / 512;
     to->st_atim = evli_timespec(basic.LastAccessTime.QuadPart);
@@ -12572,7 +12583,7 @@ static DWORD evli_remove_late(HANDLE file, DWORD attributes) {
 /* The name goes at once where that can be had (Windows 10 1607, NTFS), read-only (1809) or not. */
 static DWORD evli_remove_handle(HANDLE file, DWORD attributes) {
     const DWORD at_once = 0x01 | 0x02, read_only = 0x10;
-    DWORD flags = at_once | read_only, error;
+    DWORD flags = at_once | (attributes & FILE_ATTRIBUTE_READONLY ? read_only : 0), error;
     if (SetFileInformationByHandle(file, (FILE_INFO_BY_HANDLE_CLASS)EVLI_INFO_DISPOSITION_EX,
                                    &flags, sizeof(flags)))
         return 0;
@@ -12964,7 +12975,8 @@ static DWORD evli_copy_paths(evl_fs_t *req, evli_path_t *path, evli_path_t *new_
 
 static int64_t evli_fs_copyfile(evl_fs_t *req) {
     int64_t result = evli_fs_with_wide2(req, evli_copy_paths);
-    return req->error == ERROR_NOT_SUPPORTED ? (int)EVL_ENOSYS : result;
+    int force = req->priv.flags & EVL_FS_COPYFILE_FICLONE_FORCE;
+    return force && req->error == ERROR_NOT_SUPPORTED ? (int)EVL_ENOSYS : result;
 }
 
 #endif /* !EVLOOP_NO_FS && _WIN32 */
