@@ -215,7 +215,7 @@ int main(int argc, char **argv) {
     check(evl_loop_set_pool(&loop, &pool), "evl_loop_set_pool");
     if (evl_fs_fstat(NULL, &req, STDOUT, NULL) == 0) {
         output = req.statbuf;
-        is_output_plain = is_plain(&output);
+        is_output_plain = is_plain(&output) && output.st_ino != 0; /* 0: nobody knows which */
     }
     evl_fs_req_cleanup(&req);
     for (int i = 0; i < AHEAD; i++)
