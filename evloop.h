@@ -1876,7 +1876,8 @@ typedef struct {
 } evl_timespec_t;
 
 /* What stat tells, with the system's meanings. Where there is no time of birth, it is that of the last
- * change. On Windows st_mode holds the type and the owner's bits alone, and times come in 100 ns. */
+ * change. On Windows st_mode holds the type, and for all whether the owner may write; times come in
+ * steps of 100 ns. */
 typedef struct {
     uint64_t st_dev;
     uint64_t st_mode;
@@ -1951,7 +1952,7 @@ struct evl_fs_s {
         } args;
         union {
             evl_buf_t bufs[4];
-            char paths[4 * sizeof(evl_buf_t)];
+            char paths[64];
         } brief;
     } priv;
 } EVLI_MAY_ALIAS;
@@ -2384,6 +2385,14 @@ typedef off_t evli_off_t;
 typedef unsigned long evli_len_t; /* of evl_buf_t.len */
 #else
 typedef size_t evli_len_t;
+#endif
+
+#if defined(_WIN32)
+#define EVLI_FILE_IOV_MAX UINT32_MAX /* files take one buffer after the other there */
+#elif defined(IOV_MAX)
+#define EVLI_FILE_IOV_MAX IOV_MAX
+#else
+#define EVLI_FILE_IOV_MAX 1024
 #endif
 
 #if defined(IOV_MAX)
@@ -4489,7 +4498,7 @@ static int evli_win_pipe(HANDLE *reader, HANDLE *writer, int read_flags, int wri
 }
 
 EVLOOP_API evl_os_fd_t evl_get_osfhandle(int fd) {
-    return (evl_os_fd_t)_get_osfhandle(fd);
+    return evli_crt_get(fd);
 }
 
 EVLOOP_API int evl_open_osfhandle(evl_os_fd_t os_fd) {
@@ -10657,7 +10666,7 @@ EVLOOP_API int evl_random(evl_loop_t *loop, evl_random_t *req, void *buf, size_t
  *
  * Second, below reading, writing, copying and directories, whose logic is shared: */
 
-/* Moves bytes between a file and up to EVLI_IOV_MAX buffers, of which the first is not empty unless all
+/* Moves bytes between a file and up to EVLI_FILE_IOV_MAX buffers, of which the first is not empty unless all
  * are: at an offset, or where the file is (-1). A read fills the buffers as far as there is something
  * without waiting for more; a write may do only a part. Both retry when interrupted. */
 static int64_t evli_sys_file_read(evl_file file, const evl_buf_t *bufs, size_t nbufs,
@@ -10808,9 +10817,12 @@ static void evli_sys_file_back(evl_file file, int64_t distance) {
     EVLI_LARGE(lseek)(file, -distance, SEEK_CUR);
 }
 
+/* The last second there is, rather than another, where a long has 32 bits. */
 static evl_timespec_t evli_timespec(int64_t sec, int64_t nsec) {
     evl_timespec_t time;
     time.tv_sec = (long)sec;
+    if (time.tv_sec != sec)
+        time.tv_sec = sec < 0 ? LONG_MIN : LONG_MAX;
     time.tv_nsec = (long)nsec;
     return time;
 }
@@ -11029,6 +11041,9 @@ static struct timespec evli_utime(int64_t us) {
         to.tv_nsec = UTIME_OMIT;
     } else if (us == EVLI_TIME_NOW) {
         to.tv_nsec = UTIME_NOW;
+    } else if (to.tv_sec != us / 1000000) { /* it has 32 bits: the first or last second there is */
+        to.tv_sec = (time_t)(us < 0 ? INT32_MIN : INT32_MAX);
+        to.tv_nsec = 0;
     } else if (to.tv_nsec < 0) {
         to.tv_nsec += 1000000000;
         to.tv_sec--;
@@ -13004,7 +13019,7 @@ static uint32_t evli_fs_skip(evl_buf_t **bufs, uint32_t nbufs, size_t *n) {
 }
 
 static size_t evli_fs_chunk(uint32_t nbufs) {
-    return nbufs < EVLI_IOV_MAX ? nbufs : EVLI_IOV_MAX;
+    return nbufs < EVLI_FILE_IOV_MAX ? nbufs : EVLI_FILE_IOV_MAX;
 }
 
 /* One call of the system's: the next could wait, for a pipe has no end. */

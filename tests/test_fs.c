@@ -945,7 +945,10 @@ TEST(fs_open_is_not_inherited) {
 
 TEST(fs_close_twice) {
     EACH_FORM {
+        /* The C library of a thread that is starting may open a file for a moment: it gets the first. */
+        evl_file first = open_now("first", EVL_FS_O_RDWR | EVL_FS_O_CREAT);
         evl_file file = open_now("file", EVL_FS_O_RDWR | EVL_FS_O_CREAT);
+        close_now(first);
         CHECK_EQ(FS(close, file), 0);
         CHECK_PTR(fs.ptr, NULL);
         CHECK_EQ(FS(close, file), EVL_EBADF);
@@ -1951,6 +1954,8 @@ TEST(fs_stat_as_the_system_does) {
         CHECK_EQ(symlink("file", "link"), 0);
         CHECK_EQ(symlink("nowhere at all", "dangling"), 0);
         for (size_t i = 0; i < COUNT(paths); i++) {
+            if (test_qemu() && paths[i][0] == '/')
+                continue; /* which it looks for beneath its own root, in some calls */
             if (stat(paths[i], &expected) == 0) {
                 CHECK_EQ(FS(stat, paths[i]), 0);
                 check_status(&expected);
