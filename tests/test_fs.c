@@ -1295,21 +1295,21 @@ TEST(fs_read_and_write_without_buffers) {
 }
 
 TEST(fs_large_read_and_write) {
-    enum { SIZE = 5 * 1000 * 1000 + 17 };
-    char *bytes = (char *)malloc(SIZE), *found = (char *)malloc(SIZE);
+    enum { BYTES = 5 * 1000 * 1000 + 17 };
+    char *bytes = (char *)malloc(BYTES), *found = (char *)malloc(BYTES);
     CHECK(bytes != NULL && found != NULL);
-    pattern(bytes, SIZE, 1);
+    pattern(bytes, BYTES, 1);
     EACH_FORM {
         evl_file file = open_empty();
         evl_buf_t bufs[2];
         bufs[0] = evl_buf_init(bytes, 3000000);
-        bufs[1] = evl_buf_init(bytes + 3000000, SIZE - 3000000);
-        CHECK_EQ(FS(write, file, bufs, 2, 0), SIZE);
-        memset(found, 0, SIZE);
+        bufs[1] = evl_buf_init(bytes + 3000000, BYTES - 3000000);
+        CHECK_EQ(FS(write, file, bufs, 2, 0), BYTES);
+        memset(found, 0, BYTES);
         bufs[0] = evl_buf_init(found, 1000001);
-        bufs[1] = evl_buf_init(found + 1000001, SIZE - 1000001);
-        CHECK_EQ(FS(read, file, bufs, 2, 0), SIZE);
-        CHECK_MEM(found, bytes, SIZE);
+        bufs[1] = evl_buf_init(found + 1000001, BYTES - 1000001);
+        CHECK_EQ(FS(read, file, bufs, 2, 0), BYTES);
+        CHECK_MEM(found, bytes, BYTES);
         close_now(file);
     }
     free(bytes);
@@ -1513,24 +1513,24 @@ TEST(fs_sendfile_from_file_to_file) {
 }
 
 TEST(fs_sendfile_of_much) {
-    enum { SIZE = 1000003 };
-    char *bytes = (char *)malloc(SIZE);
+    enum { BYTES = 1000003 };
+    char *bytes = (char *)malloc(BYTES);
     CHECK(bytes != NULL);
-    pattern(bytes, SIZE, 7);
+    pattern(bytes, BYTES, 7);
     EACH_FORM {
-        put("source", bytes, SIZE);
+        put("source", bytes, BYTES);
         evl_file in = open_now("source", EVL_FS_O_RDONLY), out = create("out");
         size_t done = 0;
-        while (done < SIZE) {
-            ssize_t part = FS(sendfile, out, in, (int64_t)done, SIZE - done);
+        while (done < BYTES) {
+            ssize_t part = FS(sendfile, out, in, (int64_t)done, BYTES - done);
             CHECK_GT(part, 0);
             done += (size_t)part;
         }
-        CHECK_EQ(done, SIZE);
-        check_file("out", bytes, SIZE);
-        CHECK_EQ(FS(sendfile, out, in, -1, 1 << 20), SIZE); /* more than there is */
-        CHECK_EQ(position_of(in), SIZE);
-        CHECK_EQ(status_of("out").st_size, 2 * SIZE);
+        CHECK_EQ(done, BYTES);
+        check_file("out", bytes, BYTES);
+        CHECK_EQ(FS(sendfile, out, in, -1, 1 << 20), BYTES); /* more than there is */
+        CHECK_EQ(position_of(in), BYTES);
+        CHECK_EQ(status_of("out").st_size, 2 * BYTES);
         close_now(in);
         close_now(out);
     }
@@ -1588,24 +1588,24 @@ TEST(fs_sendfile_to_a_socket) {
 }
 
 TEST(fs_sendfile_to_a_socket_that_is_full) {
-    enum { SIZE = 3000000 };
-    char *bytes = (char *)malloc(SIZE), *found = (char *)malloc(SIZE);
+    enum { BYTES = 3000000 };
+    char *bytes = (char *)malloc(BYTES), *found = (char *)malloc(BYTES);
     CHECK(bytes != NULL && found != NULL);
-    pattern(bytes, SIZE, 3);
+    pattern(bytes, BYTES, 3);
     EACH_FORM {
         evl_os_sock_t sockets[2];
         size_t sent = 0, got = 0;
-        put("source", bytes, SIZE);
+        put("source", bytes, BYTES);
         evl_file in = open_now("source", EVL_FS_O_RDONLY);
         os_socketpair(sockets);
         os_nonblock(sockets[0]);
         os_nonblock(sockets[1]);
         int full = 0;
-        while (sent < SIZE) {
-            ssize_t part = FS(sendfile, sockets[0], in, (int64_t)sent, SIZE - sent);
+        while (sent < BYTES) {
+            ssize_t part = FS(sendfile, sockets[0], in, (int64_t)sent, BYTES - sent);
             if (part == EVL_EAGAIN) {
                 full++;
-                for (long n; (n = os_recv(sockets[1], found + got, SIZE - got)) > 0;)
+                for (long n; (n = os_recv(sockets[1], found + got, BYTES - got)) > 0;)
                     got += (size_t)n;
                 CHECK_EQ(got, sent);
             } else {
@@ -1613,11 +1613,11 @@ TEST(fs_sendfile_to_a_socket_that_is_full) {
                 sent += (size_t)part;
             }
         }
-        for (long n; got < SIZE && (n = os_recv(sockets[1], found + got, SIZE - got)) > 0;)
+        for (long n; got < BYTES && (n = os_recv(sockets[1], found + got, BYTES - got)) > 0;)
             got += (size_t)n;
-        CHECK_EQ(got, SIZE);
+        CHECK_EQ(got, BYTES);
         CHECK_GT(full, 0);
-        CHECK_MEM(found, bytes, SIZE);
+        CHECK_MEM(found, bytes, BYTES);
         close_now(in);
         os_close(sockets[0]);
         os_close(sockets[1]);
@@ -1706,16 +1706,16 @@ TEST(fs_copyfile_of_directories) {
 }
 
 TEST(fs_copyfile_of_much) {
-    enum { SIZE = 5 * 1000 * 1000 + 1 };
+    enum { BYTES = 5 * 1000 * 1000 + 1 };
     static const int flags[] = {0, EVL_FS_COPYFILE_FICLONE, EVL_FS_COPYFILE_EXCL};
-    char *bytes = (char *)malloc(SIZE);
+    char *bytes = (char *)malloc(BYTES);
     CHECK(bytes != NULL);
-    pattern(bytes, SIZE, 11);
+    pattern(bytes, BYTES, 11);
     EACH_FORM {
-        put("source", bytes, SIZE);
+        put("source", bytes, BYTES);
         for (size_t i = 0; i < COUNT(flags); i++) {
             CHECK_EQ(FS(copyfile, "source", "copy", flags[i]), 0);
-            check_file("copy", bytes, SIZE);
+            check_file("copy", bytes, BYTES);
             CHECK_EQ(FS(unlink, "copy"), 0);
         }
     }
@@ -3280,18 +3280,18 @@ TEST(fs_copyfile_onto_the_file_of_somebody_else) {
 
 /* Where the system has no call that copies, or it fails half-way. */
 TEST(fs_copyfile_by_reading_and_writing) {
-    enum { SIZE = 300001 };
-    char *bytes = (char *)malloc(SIZE);
+    enum { BYTES = 300001 };
+    char *bytes = (char *)malloc(BYTES);
     CHECK(bytes != NULL);
-    pattern(bytes, SIZE, 5);
+    pattern(bytes, BYTES, 5);
     EACH_FORM {
-        put("source", bytes, SIZE);
+        put("source", bytes, BYTES);
         put_text("copy", "old");
         test_fault_set("copy_file_range", 1, -1, EINVAL);
         test_short_set("write", 50000);
         test_short_set("read", 60001);
         CHECK_EQ(FS(copyfile, "source", "copy", 0), 0);
-        check_file("copy", bytes, SIZE);
+        check_file("copy", bytes, BYTES);
         put("source", "", 0);
         CHECK_EQ(FS(copyfile, "source", "copy", 0), 0);
         check_text("copy", "");

@@ -19,6 +19,16 @@
 #include <string.h>
 #include <sys/types.h>
 
+typedef void(__cdecl *msvc_handler_fn)(const wchar_t *, const wchar_t *, const wchar_t *,
+                                       unsigned int, uintptr_t);
+
+/* Of MSVC's C library; this compiler's has none. */
+static msvc_handler_fn msvc_set_handler(msvc_handler_fn handler) {
+    (void)handler;
+    return NULL;
+}
+#define _set_thread_local_invalid_parameter_handler msvc_set_handler
+
 #undef __GNUC__
 #define _MSC_VER 1930
 #include "smoke.c"
