@@ -16,7 +16,8 @@ variant() { # NAME MAKE-ARGUMENTS...
     name=$1
     shift
     wanted $name || return
-    make --no-print-directory test VARIANT=$name JOBS="${JOBS:-2}" "$@" >$out/$name.log 2>&1
+    make --no-print-directory test VARIANT=$name JOBS="${JOBS:-2}" \
+        ${BACKENDS:+BACKENDS=$BACKENDS} "$@" >$out/$name.log 2>&1
     status=$?
     counts=$(grep -E '^[0-9]+ passed, [0-9]+ failed' $out/$name.log | tail -n 1)
     add_counts "$counts"
