@@ -1,8 +1,7 @@
 #!/bin/sh
 # Runs all tests as built by each compiler at hand, and with each part of the library left out.
 #
-#     sh tests/variants.sh [VARIANT...]         such as clang or no-net; `parts`: all that lack one;
-#                                               default: all
+#     sh tests/variants.sh [VARIANT...]         such as clang or no-net; default: all
 #     JOBS=n sh tests/variants.sh               how many tests at a time, default 2
 #     BACKENDS=poll sh tests/variants.sh        on which pollers, default all
 
@@ -29,13 +28,9 @@ code() { # FLAGS...
     cc -std=c99 -E -P -DEVLOOP_IMPLEMENTATION "$@" -x c evloop.h
 }
 
-variant_without() { # PART
-    echo no-$(echo $1 | tr 'A-Z_' 'a-z-')
-}
-
 # A part that this version does not have leaves the code as it is; the tests need not run again.
 part_variant() { # PART
-    name=$(variant_without $1)
+    name=no-$(echo $1 | tr 'A-Z_' 'a-z-')
     wanted $name || return
     code -DEVLOOP_NO_$1 >$out/part.i
     if cmp -s $out/all.i $out/part.i; then
@@ -46,9 +41,6 @@ part_variant() { # PART
 }
 
 selection="$*"
-case " $selection " in
-*' parts '*) selection="$selection no-parts $(for part in $parts; do variant_without $part; done | tr '\n' ' ')" ;;
-esac
 code >$out/all.i
 compiler_variant gcc gcc CFLAGS='-O2 -g'
 compiler_variant clang clang CFLAGS='-O1 -g'
