@@ -9935,6 +9935,7 @@ typedef struct evli_worker_s {
     uint32_t claimed;                    /* slots of this round */
     uint32_t samples;                    /* of the last round, not yet in the histograms */
     uint32_t begun_us;                   /* atomic: when it began its job */
+    int woken;                           /* it has been, and has not found work yet */
     int slow;                            /* this round is one of a slow job */
     int quick;                           /* the jobs of the last round were short ones */
     evli_node_t *slots[EVLI_POOL_CLAIM]; /* atomic */
@@ -10089,16 +10090,31 @@ static void evli_worker_report(evli_worker_t *worker) {
 
 /* Waits for work, unless there is some that nobody has seen. The pool's mutex is held but for the wait
  * itself. */
-static void evli_worker_sleep(evl_pool_t *pool) {
+static void evli_worker_sleep(evli_worker_t *worker) {
+    evl_pool_t *pool = worker->pool;
     evli_fetch_add(&pool->priv.sleeping, 1);
+    worker->woken = 0;
     evli_exchange(&pool->priv.waking, 0);
     if (evli_load_node(&pool->priv.incoming) == NULL) {
         evl_mutex_unlock(&pool->priv.mutex);
         evl_sem_wait(&pool->priv.wake);
         evl_mutex_lock(&pool->priv.mutex);
+        worker->woken = 1;
     }
     evli_fetch_add(&pool->priv.sleeping, (uint32_t)-1);
-    evli_exchange(&pool->priv.waking, 0);
+}
+
+/* Whether a worker that has claimed something has to wake another one for the rest. One at a time is on
+ * its way: it wakes the next, should there still be work then. */
+static int evli_worker_wakes(evli_worker_t *worker) {
+    evl_pool_t *pool = worker->pool;
+    if (worker->woken) {
+        worker->woken = 0;
+        evli_exchange(&pool->priv.waking, 0); /* before it looks for what came in meanwhile */
+    }
+    return (worker->claimed > 1 || !evli_list_empty(&pool->priv.queue) ||
+            !evli_list_empty(&pool->priv.slow) || evli_load_node(&pool->priv.incoming) != NULL) &&
+           evli_load(&pool->priv.sleeping) > 0 && evli_exchange(&pool->priv.waking, 1) == 0;
 }
 
 static void evli_worker_main(void *arg) {
@@ -10116,14 +10132,12 @@ static void evli_worker_main(void *arg) {
         if (worker->claimed == 0) {
             if (pool->priv.closing)
                 break;
-            evli_worker_sleep(pool);
+            evli_worker_sleep(worker);
             continue;
         }
         pool->priv.running++;
         pool->priv.batches += worker->claimed > 1 ? 1u : 0u;
-        more = (worker->claimed > 1 || !evli_list_empty(&pool->priv.queue) ||
-                !evli_list_empty(&pool->priv.slow)) &&
-               evli_load(&pool->priv.sleeping) > 0;
+        more = evli_worker_wakes(worker);
         evl_mutex_unlock(&pool->priv.mutex);
         if (more)
             evl_sem_post(&pool->priv.wake);
