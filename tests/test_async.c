@@ -979,11 +979,6 @@ static void post(const char *what) {
     CHECK_EQ(evl_post(&loop, trace_task, text(what)), 0);
 }
 
-static void trace_check(evl_check_t *check) {
-    (void)check;
-    trace("c");
-}
-
 TEST(async_posts_run_in_order_in_the_poll_phase) {
     evl_prepare_t prepare;
     evl_check_t check;

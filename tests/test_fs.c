@@ -797,28 +797,13 @@ static void trace_fs(evl_fs_t *req) {
     CHECK_EQ(evl_next_tick(&loop, trace_task, text("t")), 0);
 }
 
-static void trace_prepare(evl_prepare_t *prepare) {
-    (void)prepare;
-    trace("p");
-}
-
-static void trace_check(evl_check_t *check) {
-    (void)check;
-    trace("c");
-}
-
 TEST(fs_callbacks_come_in_the_poll_phase_with_ticks_and_microtasks) {
     static evl_fs_t reqs[20];
     evl_prepare_t prepare;
     evl_check_t check;
     int seen = 0;
     begin_async();
-    CHECK_EQ(evl_prepare_init(&loop, &prepare), 0);
-    CHECK_EQ(evl_prepare_start(&prepare, trace_prepare), 0);
-    evl_unref((evl_handle_t *)&prepare);
-    CHECK_EQ(evl_check_init(&loop, &check), 0);
-    CHECK_EQ(evl_check_start(&check, trace_check), 0);
-    evl_unref((evl_handle_t *)&check);
+    trace_polls(&loop, &prepare, &check);
     for (size_t i = 0; i < COUNT(reqs); i++)
         CHECK_EQ(evl_fs_stat(&loop, &reqs[i], ".", trace_fs), 0);
     CHECK_EQ(evl_run(&loop, EVL_RUN_DEFAULT), 0);

@@ -141,16 +141,6 @@ TEST(pool_work_without_work_is_refused) {
 
 /* ---- Order ----------------------------------------------------------------------------------- */
 
-static void trace_prepare(evl_prepare_t *prepare) {
-    (void)prepare;
-    trace("p");
-}
-
-static void trace_check(evl_check_t *check) {
-    (void)check;
-    trace("c");
-}
-
 static void trace_after(evl_work_t *req, int status) {
     after(req, status);
     trace("w");
@@ -161,12 +151,7 @@ TEST(pool_work_is_called_back_in_the_poll_phase) {
     evl_check_t check;
     int count = 0;
     open_loop();
-    CHECK_EQ(evl_prepare_init(&loop, &prepare), 0);
-    CHECK_EQ(evl_prepare_start(&prepare, trace_prepare), 0);
-    evl_unref((evl_handle_t *)&prepare);
-    CHECK_EQ(evl_check_init(&loop, &check), 0);
-    CHECK_EQ(evl_check_start(&check, trace_check), 0);
-    evl_unref((evl_handle_t *)&check);
+    trace_polls(&loop, &prepare, &check);
     for (int i = 0; i < 50; i++) {
         clear_job(&jobs[i]);
         CHECK_EQ(evl_queue_work(&loop, &jobs[i].req, work, trace_after), 0);
@@ -1748,6 +1733,31 @@ static void start_threads(int count) {
     run_all();
 }
 
+/* Returns in both processes, in the child with a loop that can run. */
+static pid_t fork_with_loop(void) {
+    pid_t pid = fork();
+    CHECK_GE(pid, 0);
+    if (pid == 0)
+        CHECK_EQ(evl_loop_fork(&loop), 0);
+    return pid;
+}
+
+/* The end of a test for both processes: the child's is waited for. */
+static void finish_forked(pid_t pid) {
+    finish_both();
+    if (pid == 0)
+        exit(0);
+    expect_exit_0(pid);
+}
+
+static void run_jobs(int count) {
+    for (int i = 0; i < count; i++)
+        queue(&jobs[i]);
+    run_all();
+    for (int i = 0; i < count; i++)
+        check_done(&jobs[i], 0);
+}
+
 /* What waits at the fork runs in both processes, what runs in the parent only. */
 static void fork_with_jobs(int held, int queued) {
     occupy(held);
@@ -1810,37 +1820,16 @@ TEST(pool_fork_of_an_idle_pool) {
     open_both(2);
     start_threads(2);
     test_sleep_ms(10); /* they sleep */
-    pid_t pid = fork();
-    CHECK_GE(pid, 0);
-    if (pid == 0)
-        CHECK_EQ(evl_loop_fork(&loop), 0);
-    for (int i = 0; i < 10; i++)
-        queue(&jobs[i]);
-    run_all();
-    for (int i = 0; i < 10; i++)
-        check_done(&jobs[i], 0);
-    finish_both();
-    if (pid == 0)
-        exit(0);
-    expect_exit_0(pid);
+    pid_t pid = fork_with_loop();
+    run_jobs(10);
+    finish_forked(pid);
 }
 
 TEST(pool_fork_before_the_first_use) {
     open_both(2);
-    pid_t pid = fork();
-    CHECK_GE(pid, 0);
-    if (pid == 0) {
-        CHECK_EQ(evl_loop_fork(&loop), 0);
-    }
-    for (int i = 0; i < 10; i++)
-        queue(&jobs[i]);
-    run_all();
-    for (int i = 0; i < 10; i++)
-        check_done(&jobs[i], 0);
-    finish_both();
-    if (pid == 0)
-        exit(0);
-    expect_exit_0(pid);
+    pid_t pid = fork_with_loop();
+    run_jobs(10);
+    finish_forked(pid);
 }
 
 /* Those done but not called back are called back in both; none of them runs a second time. */
@@ -1850,17 +1839,11 @@ TEST(pool_fork_with_jobs_done) {
     for (int i = 0; i < 20; i++)
         queue(&jobs[i]);
     await_completed(22);
-    pid_t pid = fork();
-    CHECK_GE(pid, 0);
-    if (pid == 0)
-        CHECK_EQ(evl_loop_fork(&loop), 0);
+    pid_t pid = fork_with_loop();
     run_all();
     for (int i = 0; i < 20; i++)
         check_done(&jobs[i], 0);
-    finish_both();
-    if (pid == 0)
-        exit(0);
-    expect_exit_0(pid);
+    finish_forked(pid);
 }
 
 /* A cancelled one is reported as that. */
@@ -1869,19 +1852,13 @@ TEST(pool_fork_with_jobs_cancelled) {
     occupy(1);
     CHECK_EQ(queue_on(&loop, &jobs[0], never_work), 0);
     cancel(&jobs[0], 0);
-    pid_t pid = fork();
-    CHECK_GE(pid, 0);
-    if (pid == 0)
-        CHECK_EQ(evl_loop_fork(&loop), 0);
-    else
+    pid_t pid = fork_with_loop();
+    if (pid != 0)
         open_gate(1);
     run_all();
     check_done(&jobs[0], EVL_ECANCELED);
     CHECK_EQ(holders[0].status, pid == 0 ? EVL_ECANCELED : 0);
-    finish_both();
-    if (pid == 0)
-        exit(0);
-    expect_exit_0(pid);
+    finish_forked(pid);
 }
 
 /* The child may end all without having run it. */
@@ -1966,10 +1943,7 @@ TEST(pool_fork_under_load) {
         for (int i = 0; i < 300; i++)
             queue(&jobs[i]);
         busy_ns((uint64_t)round * 1000);
-        pid_t pid = fork();
-        CHECK_GE(pid, 0);
-        if (pid == 0)
-            CHECK_EQ(evl_loop_fork(&loop), 0);
+        pid_t pid = fork_with_loop();
         run_all();
         for (int i = 0; i < 300; i++) {
             CHECK_EQ(jobs[i].called, 1);

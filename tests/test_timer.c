@@ -1017,11 +1017,6 @@ static void zero_again(evl_timer_t *timer) {
         CHECK_EQ(evl_timer_start(timer, zero_again, 0, 0), 0);
 }
 
-static void trace_check(evl_check_t *check) {
-    (void)check;
-    trace("c");
-}
-
 static void trace_idle(evl_idle_t *idle) {
     (void)idle;
     trace("i");

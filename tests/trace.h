@@ -33,6 +33,26 @@ static inline void trace_task(evl_loop_t *loop, void *arg) {
     trace((const char *)arg);
 }
 
+static inline void trace_prepare(evl_prepare_t *prepare) {
+    (void)prepare;
+    trace("p");
+}
+
+static inline void trace_check(evl_check_t *check) {
+    (void)check;
+    trace("c");
+}
+
+/* Traces "p" before each poll phase and "c" after it; neither keeps the loop alive. */
+static inline void trace_polls(evl_loop_t *loop, evl_prepare_t *prepare, evl_check_t *check) {
+    CHECK_EQ(evl_prepare_init(loop, prepare), 0);
+    CHECK_EQ(evl_prepare_start(prepare, trace_prepare), 0);
+    evl_unref((evl_handle_t *)prepare);
+    CHECK_EQ(evl_check_init(loop, check), 0);
+    CHECK_EQ(evl_check_start(check, trace_check), 0);
+    evl_unref((evl_handle_t *)check);
+}
+
 /* A text as the `void *` that data and arguments are. */
 static inline void *text(const char *what) {
     return (void *)(uintptr_t)what;
