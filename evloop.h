@@ -2387,18 +2387,16 @@ typedef unsigned long evli_len_t; /* of evl_buf_t.len */
 typedef size_t evli_len_t;
 #endif
 
-#if defined(_WIN32)
-#define EVLI_FILE_IOV_MAX UINT32_MAX /* files take one buffer after the other there */
-#elif defined(IOV_MAX)
-#define EVLI_FILE_IOV_MAX IOV_MAX
-#else
-#define EVLI_FILE_IOV_MAX 1024
-#endif
-
 #if defined(IOV_MAX)
 #define EVLI_IOV_MAX IOV_MAX
 #else
 #define EVLI_IOV_MAX 1024
+#endif
+
+#if defined(_WIN32)
+#define EVLI_FILE_IOV_MAX UINT32_MAX /* files take one buffer after the other there */
+#else
+#define EVLI_FILE_IOV_MAX EVLI_IOV_MAX
 #endif
 
 #if defined(__GNUC__) && !defined(__TINYC__)
@@ -3094,6 +3092,21 @@ EVLOOP_API evl_buf_t evl_buf_init(char *base, unsigned int len) {
     buf.base = base;
     buf.len = len;
     return buf;
+}
+
+/* Takes n bytes off the front of some buffers, and the empty ones that come first then. Returns how
+ * many are left. */
+EVLI_SPARE uint32_t evli_bufs_skip(evl_buf_t **bufs, uint32_t nbufs, size_t n) {
+    while (nbufs > 0 && n >= (*bufs)->len) {
+        n -= (*bufs)->len;
+        ++*bufs;
+        nbufs--;
+    }
+    if (nbufs > 0) {
+        (*bufs)->base += n;
+        (*bufs)->len -= (evli_len_t)n;
+    }
+    return nbufs;
 }
 
 EVLI_SPARE size_t evli_bufs_size(const evl_buf_t *bufs, unsigned int nbufs) {
@@ -10680,9 +10693,9 @@ EVLOOP_API int evl_random(evl_loop_t *loop, evl_random_t *req, void *buf, size_t
  *
  * Second, below reading, writing, copying and directories, whose logic is shared: */
 
-/* Moves bytes between a file and up to EVLI_FILE_IOV_MAX buffers, of which the first is not empty unless all
- * are: at an offset, or where the file is (-1). A read fills the buffers as far as there is something
- * without waiting for more; a write may do only a part. Both retry when interrupted. */
+/* Moves bytes between a file and up to EVLI_FILE_IOV_MAX buffers, of which the first is not empty
+ * unless all are: at an offset, or where the file is (-1). A read fills the buffers as far as there is
+ * something without waiting for more; a write may do only a part. Both retry when interrupted. */
 static int64_t evli_sys_file_read(evl_file file, const evl_buf_t *bufs, size_t nbufs,
                                   int64_t offset);
 static int64_t evli_sys_file_write(evl_file file, const evl_buf_t *bufs, size_t nbufs,
@@ -10704,9 +10717,10 @@ static int evli_sys_closedir(struct evli_dir_s *dir);
 static int evli_fs_system_error(const evl_fs_t *req);
 
 /* For the systems' use in turn: copies by reading and writing, up to the end or `length` bytes, and
- * tells how many. */
+ * tells how many; and does so for a request of sendfile. */
 static int evli_fs_copy_through(evl_file out, evl_file in, int64_t offset, uint64_t length,
                                 uint64_t *done);
+static int64_t evli_fs_sendfile_through(evl_fs_t *req);
 
 /* Times to set are microseconds since 1970, or one of these. */
 #define EVLI_TIME_OMIT INT64_MIN
@@ -10773,8 +10787,6 @@ static ssize_t evli_sys_pwritev(int fd, const evl_buf_t *bufs, size_t nbufs, int
 
 #endif
 
-/* Reads into up to EVLI_IOV_MAX buffers, of which the first is not empty: at an offset, or where the
- * file is. */
 static int64_t evli_sys_file_read(evl_file file, const evl_buf_t *bufs, size_t nbufs,
                                   int64_t offset) {
     const struct iovec *iov = (const struct iovec *)(const void *)bufs;
@@ -11304,14 +11316,6 @@ static int evli_sys_closedir(struct evli_dir_s *dir) {
 #endif
 
 /* ---- Copying ---- */
-
-/* As the system's own call would, it tells of an error only when nothing was done before. */
-static int64_t evli_fs_sendfile_through(evl_fs_t *req) {
-    uint64_t done;
-    int err = evli_fs_copy_through(req->priv.out, req->priv.file, req->priv.args.span.offset,
-                                   req->priv.args.span.length, &done);
-    return done > 0 ? (int64_t)done : err;
-}
 
 #if defined(__linux__)
 
@@ -12977,12 +12981,8 @@ static int evli_sys_closedir(struct evli_dir_s *dir) {
 
 /* ---- Copying ---- */
 
-/* As elsewhere, it tells of an error only when nothing was done before. */
 static int64_t evli_fs_sendfile(evl_fs_t *req) {
-    uint64_t done;
-    int err = evli_fs_copy_through(req->priv.out, req->priv.file, req->priv.args.span.offset,
-                                   req->priv.args.span.length, &done);
-    return done > 0 ? (int64_t)done : err;
+    return evli_fs_sendfile_through(req);
 }
 
 static DWORD evli_copy_paths(evl_fs_t *req, evli_path_t *path, evli_path_t *new_path) {
@@ -13021,17 +13021,6 @@ static evl_buf_t *evli_fs_bufs(evl_fs_t *req) {
     return req->priv.block != NULL ? (evl_buf_t *)req->priv.block : req->priv.brief.bufs;
 }
 
-/* Passes the buffers that *n bytes fill, and leaves in *n what is in the next. Returns how many are
- * left; the first of them is not empty. */
-static uint32_t evli_fs_skip(evl_buf_t **bufs, uint32_t nbufs, size_t *n) {
-    while (nbufs > 0 && *n >= (*bufs)->len) {
-        *n -= (*bufs)->len;
-        ++*bufs;
-        nbufs--;
-    }
-    return nbufs;
-}
-
 static size_t evli_fs_chunk(uint32_t nbufs) {
     return nbufs < EVLI_FILE_IOV_MAX ? nbufs : EVLI_FILE_IOV_MAX;
 }
@@ -13039,8 +13028,7 @@ static size_t evli_fs_chunk(uint32_t nbufs) {
 /* One call of the system's: the next could wait, for a pipe has no end. */
 static int64_t evli_fs_read(evl_fs_t *req) {
     evl_buf_t *bufs = evli_fs_bufs(req);
-    size_t part = 0;
-    uint32_t nbufs = evli_fs_skip(&bufs, req->priv.nbufs, &part);
+    uint32_t nbufs = evli_bufs_skip(&bufs, req->priv.nbufs, 0);
     if (nbufs == 0)
         return evli_sys_file_read(req->priv.file, bufs - 1, 1, req->priv.args.span.offset);
     return evli_sys_file_read(req->priv.file, bufs, evli_fs_chunk(nbufs),
@@ -13050,8 +13038,7 @@ static int64_t evli_fs_read(evl_fs_t *req) {
 static int64_t evli_fs_write(evl_fs_t *req) {
     evl_buf_t *bufs = evli_fs_bufs(req);
     int64_t n, done = 0, offset = req->priv.args.span.offset;
-    size_t part = 0;
-    uint32_t nbufs = evli_fs_skip(&bufs, req->priv.nbufs, &part);
+    uint32_t nbufs = evli_bufs_skip(&bufs, req->priv.nbufs, 0);
     if (nbufs == 0)
         return evli_sys_file_write(req->priv.file, bufs - 1, 1, offset);
     while (nbufs > 0) {
@@ -13060,12 +13047,7 @@ static int64_t evli_fs_write(evl_fs_t *req) {
         if (n <= 0)
             return done > 0 ? done : n;
         done += n;
-        part = (size_t)n;
-        nbufs = evli_fs_skip(&bufs, nbufs, &part);
-        if (nbufs > 0) {
-            bufs->base += part;
-            bufs->len -= (evli_len_t)part;
-        }
+        nbufs = evli_bufs_skip(&bufs, nbufs, (size_t)n);
     }
     return done;
 }
@@ -13114,6 +13096,14 @@ static int evli_fs_copy_through(evl_file out, evl_file in, int64_t offset, uint6
     }
     evli_free(block);
     return err;
+}
+
+/* As the system's own call would, it tells of an error only when nothing was done before. */
+static int64_t evli_fs_sendfile_through(evl_fs_t *req) {
+    uint64_t done;
+    int err = evli_fs_copy_through(req->priv.out, req->priv.file, req->priv.args.span.offset,
+                                   req->priv.args.span.length, &done);
+    return done > 0 ? (int64_t)done : err;
 }
 
 /* ---- Directories, of which the system gives an entry at a time ---- */
@@ -13372,10 +13362,11 @@ static int evli_fs_begin_path(evl_loop_t *loop, evl_fs_t *req, evl_fs_type type,
     return err != 0 ? err : evli_fs_keep_paths(req, path, NULL, cb != NULL);
 }
 
+/* `valid`: whether the other arguments are. */
 static int evli_fs_begin_paths(evl_loop_t *loop, evl_fs_t *req, evl_fs_type type, const char *path,
-                               const char *new_path, evl_fs_cb cb) {
+                               const char *new_path, int valid, evl_fs_cb cb) {
     int err = evli_fs_begin(loop, req, type, cb);
-    if (err == 0 && new_path == NULL)
+    if (err == 0 && (new_path == NULL || !valid))
         err = EVL_EINVAL;
     return err != 0 ? err : evli_fs_keep_paths(req, path, new_path, cb != NULL);
 }
@@ -13457,11 +13448,7 @@ EVLOOP_API int evl_fs_sendfile(evl_loop_t *loop, evl_fs_t *req, evl_file out_fd,
 
 static int evli_fs_with_flags(evl_loop_t *loop, evl_fs_t *req, evl_fs_type type, const char *path,
                               const char *new_path, int flags, int known, evl_fs_cb cb) {
-    int err = evli_fs_begin(loop, req, type, cb);
-    if (err == 0 && (new_path == NULL || (flags & ~known)))
-        err = EVL_EINVAL;
-    if (err == 0)
-        err = evli_fs_keep_paths(req, path, new_path, cb != NULL);
+    int err = evli_fs_begin_paths(loop, req, type, path, new_path, !(flags & ~known), cb);
     if (err != 0)
         return err;
     req->priv.flags = flags;
@@ -13599,13 +13586,13 @@ EVLOOP_API int evl_fs_unlink(evl_loop_t *loop, evl_fs_t *req, const char *path, 
 
 EVLOOP_API int evl_fs_rename(evl_loop_t *loop, evl_fs_t *req, const char *path,
                              const char *new_path, evl_fs_cb cb) {
-    int err = evli_fs_begin_paths(loop, req, EVL_FS_RENAME, path, new_path, cb);
+    int err = evli_fs_begin_paths(loop, req, EVL_FS_RENAME, path, new_path, 1, cb);
     return err != 0 ? err : evli_fs_start(req);
 }
 
 EVLOOP_API int evl_fs_link(evl_loop_t *loop, evl_fs_t *req, const char *path, const char *new_path,
                            evl_fs_cb cb) {
-    int err = evli_fs_begin_paths(loop, req, EVL_FS_LINK, path, new_path, cb);
+    int err = evli_fs_begin_paths(loop, req, EVL_FS_LINK, path, new_path, 1, cb);
     return err != 0 ? err : evli_fs_start(req);
 }
 
