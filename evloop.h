@@ -1935,7 +1935,7 @@ struct evl_fs_s {
         void *block; /* with the paths or the buffers that the request keeps, when they are long */
         evl_file file;
         evl_file out; /* of sendfile */
-        int flags;    /* … or the mode */
+        int flags;
         int mode;
         uint32_t nbufs;
         uint32_t next; /* of scandir: the entry that comes next */
@@ -2064,8 +2064,8 @@ EVLOOP_API int evl_fs_mkdtemp(evl_loop_t *loop, evl_fs_t *req, const char *tpl, 
 EVLOOP_API int evl_fs_mkstemp(evl_loop_t *loop, evl_fs_t *req, const char *tpl, evl_fs_cb cb);
 
 /* Reads a whole directory, without `.` and `..`: the result is the number of entries, which
- * evl_fs_scandir_next then gives in the order of their bytes, until it returns EVL_EOF. Flags are not used.
- * Lifetime: of the names, until evl_fs_req_cleanup. */
+ * evl_fs_scandir_next then gives in the order of their bytes, until it returns EVL_EOF. Flags are not
+ * used. Lifetime: of the names, until evl_fs_req_cleanup. */
 EVLOOP_API int evl_fs_scandir(evl_loop_t *loop, evl_fs_t *req, const char *path, int flags,
                               evl_fs_cb cb);
 EVLOOP_API int evl_fs_scandir_next(evl_fs_t *req, evl_dirent_t *ent);
