@@ -692,10 +692,9 @@ typedef struct evli_node_s {
 
 typedef struct evli_due_s {
     uint64_t due_ns;
-    uint64_t order;      /* counts starts: who started first runs first */
-    uint64_t heap_order; /* `order` when the heap entry was last put in place */
-    uint32_t index;      /* of the heap entry, from 1; 0: not in the heap */
-    uint32_t kind;       /* whose deadline this is: EVLI_DUE_… */
+    uint64_t order; /* counts starts: who started first runs first */
+    uint32_t index; /* where its entry is: EVLI_DUE_TAKEN …; 0: nowhere */
+    uint32_t kind;  /* whose deadline this is: EVLI_DUE_… */
 } evli_due_t;
 
 typedef struct evli_io_s {
@@ -763,12 +762,12 @@ struct evl_loop_s {
         evli_link_t cursor, mark;           /* a pass over the watchers: the place, the end */
         evli_link_t closing, closing_batch; /* of handles */
         struct {
-            struct evli_heap_entry_s *entries;
-            uint32_t count, capacity;
+            void *block;                       /* that holds the entries */
+            struct evli_heap_entry_s *entries; /* the heap's at the front, those taken at the end */
+            uint32_t count, taken, capacity;
         } heap;
-        uint64_t starts;     /* of timers so far */
-        uint64_t pass_ns;    /* a pass over the timers: those due by then … */
-        uint64_t pass_order; /* … and started before this one */
+        uint64_t starts;  /* of timers so far */
+        uint64_t pass_ns; /* the pass over the timers takes those that are due by then */
         evli_ring_t ticks, microtasks;
         evl_task_cb checkpoint_cb;
         void *checkpoint_arg;
@@ -2754,30 +2753,32 @@ static evli_node_t *evli_stack_take(evli_node_t **stack) {
 
 /* ==== [SECTION] Timer heap ==== */
 
-/* A 4-ary heap in an array: the four children of an entry lie in one cache line, and the due times
- * to compare lie in the entries. Equal due times are ordered by their starts. A start to a later
- * time only writes the node: its entry is put right when it comes to the top. */
+/* A 4-ary heap in an array: the four children of an entry lie in one cache line, with the due times
+ * to compare. A start to a later time only writes the node: its entry, too early now, is put right
+ * when it comes to the top.
+ *
+ * The heap knows nothing of the order among equals. A pass takes all that is due out of it at once,
+ * to the other end of the array, and sorts that: a burst of timers is cheaper to sort than to pop one
+ * by one, and a callback that stops or starts others finds each of them here or there. */
 typedef struct evli_heap_entry_s {
     uint64_t due_ns;
-    evli_due_t *node;
+    evli_due_t *node; /* NULL: was taken, and stopped since */
 } evli_heap_entry_t;
 
-static inline int evli_heap_less(const evli_heap_entry_t *a, const evli_heap_entry_t *b) {
-    return a->due_ns != b->due_ns ? a->due_ns < b->due_ns
-                                  : a->node->heap_order < b->node->heap_order;
-}
+/* Evli_due_t.index: 1 and up from the front for the heap; for what a pass has taken this bit, and the
+ * distance from the end. */
+#define EVLI_DUE_TAKEN 0x80000000u
 
 static inline void evli_heap_place(evl_loop_t *loop, uint32_t at, evli_heap_entry_t entry) {
     loop->priv.heap.entries[at] = entry;
     entry.node->index = at + 1;
 }
 
-static void evli_heap_sift_up(evl_loop_t *loop, uint32_t at) {
+static void evli_heap_sift_up(evl_loop_t *loop, uint32_t at, evli_heap_entry_t moving) {
     evli_heap_entry_t *entries = loop->priv.heap.entries;
-    evli_heap_entry_t moving = entries[at];
     while (at > 0) {
         uint32_t parent = (at - 1) / 4;
-        if (!evli_heap_less(&moving, &entries[parent]))
+        if (moving.due_ns >= entries[parent].due_ns)
             break;
         evli_heap_place(loop, at, entries[parent]);
         at = parent;
@@ -2785,9 +2786,8 @@ static void evli_heap_sift_up(evl_loop_t *loop, uint32_t at) {
     evli_heap_place(loop, at, moving);
 }
 
-static void evli_heap_sift_down(evl_loop_t *loop, uint32_t at) {
+static void evli_heap_sift_down(evl_loop_t *loop, uint32_t at, evli_heap_entry_t moving) {
     evli_heap_entry_t *entries = loop->priv.heap.entries;
-    evli_heap_entry_t moving = entries[at];
     uint32_t count = loop->priv.heap.count;
     for (;;) {
         uint32_t child = 4 * at + 1, end = child + 4, least = child;
@@ -2796,9 +2796,9 @@ static void evli_heap_sift_down(evl_loop_t *loop, uint32_t at) {
         if (end > count)
             end = count;
         while (++child < end)
-            if (evli_heap_less(&entries[child], &entries[least]))
+            if (entries[child].due_ns < entries[least].due_ns)
                 least = child;
-        if (!evli_heap_less(&entries[least], &moving))
+        if (moving.due_ns <= entries[least].due_ns)
             break;
         evli_heap_place(loop, at, entries[least]);
         at = least;
@@ -2806,62 +2806,206 @@ static void evli_heap_sift_down(evl_loop_t *loop, uint32_t at) {
     evli_heap_place(loop, at, moving);
 }
 
+/* Takes the entry out of the heap. */
+static void evli_heap_remove(evl_loop_t *loop, uint32_t at) {
+    evli_heap_entry_t *entries = loop->priv.heap.entries;
+    uint32_t last = --loop->priv.heap.count;
+    if (at == last)
+        return;
+    if (at > 0 && entries[last].due_ns < entries[(at - 1) / 4].due_ns)
+        evli_heap_sift_up(loop, at, entries[last]);
+    else
+        evli_heap_sift_down(loop, at, entries[last]);
+}
+
+/* Doubles the array. Index 1 begins a cache line, so that children share one: that may take other
+ * gaps in front than before. */
+static int evli_heap_grow(evl_loop_t *loop) {
+    const size_t line = 64, size = sizeof(evli_heap_entry_t);
+    uint32_t capacity = loop->priv.heap.capacity, taken = loop->priv.heap.taken;
+    uint32_t room = capacity == 0 ? 16 : 2 * capacity;
+    size_t gap = (size_t)((char *)loop->priv.heap.entries - (char *)loop->priv.heap.block);
+    evli_heap_entry_t *entries;
+    char *block = NULL;
+    if (room <= EVLI_DUE_TAKEN / 2)
+        block = (char *)evli_memory.realloc_func(loop->priv.heap.block, room * size + line);
+    if (block == NULL)
+        return EVL_ENOMEM;
+    entries = (evli_heap_entry_t *)(void *)(block + line - ((uintptr_t)block + size) % line);
+    if ((char *)entries != block + gap)
+        memmove(entries, block + gap, capacity * size);
+    memmove(entries + room - taken, entries + capacity - taken, taken * size);
+    loop->priv.heap.block = block;
+    loop->priv.heap.entries = entries;
+    loop->priv.heap.capacity = room;
+    return 0;
+}
+
 static void evli_due_init(evli_due_t *node, uint32_t kind) {
     memset(node, 0, sizeof(*node));
     node->kind = kind;
 }
 
-/* Sets the deadline, anew or for the first time. Errors: EVL_ENOMEM. */
+static void evli_due_stop(evl_loop_t *loop, evli_due_t *node) {
+    uint32_t index = node->index;
+    if (index == 0)
+        return;
+    node->index = 0;
+    if (index & EVLI_DUE_TAKEN)
+        loop->priv.heap.entries[loop->priv.heap.capacity - (index & ~EVLI_DUE_TAKEN)].node = NULL;
+    else
+        evli_heap_remove(loop, index - 1);
+}
+
+/* Sets the deadline, anew or for the first time. Errors: EVL_ENOMEM, and nothing has changed. */
 static int evli_due_start(evl_loop_t *loop, evli_due_t *node, uint64_t due_ns) {
     uint32_t at = node->index - 1;
-    if (node->index == 0) {
-        at = loop->priv.heap.count;
-        if (at == loop->priv.heap.capacity) {
-            void *entries = evli_grow(loop->priv.heap.entries, &loop->priv.heap.capacity, at + 1,
-                                      sizeof(evli_heap_entry_t));
-            if (entries == NULL)
-                return EVL_ENOMEM;
-            loop->priv.heap.entries = (evli_heap_entry_t *)entries;
-        }
-        loop->priv.heap.count++;
+    evli_heap_entry_t entry;
+    if (node->index == 0 || (node->index & EVLI_DUE_TAKEN)) {
+        if (loop->priv.heap.count + loop->priv.heap.taken == loop->priv.heap.capacity &&
+            evli_heap_grow(loop) != 0)
+            return EVL_ENOMEM;
+        evli_due_stop(loop, node);
+        at = loop->priv.heap.count++;
     }
     node->due_ns = due_ns;
     node->order = loop->priv.starts++;
     if (node->index != 0 && due_ns >= loop->priv.heap.entries[at].due_ns)
         return 0;
-    node->heap_order = node->order;
-    loop->priv.heap.entries[at].due_ns = due_ns;
-    loop->priv.heap.entries[at].node = node;
-    evli_heap_sift_up(loop, at);
+    entry.due_ns = due_ns;
+    entry.node = node;
+    evli_heap_sift_up(loop, at, entry);
     return 0;
 }
 
-static void evli_due_stop(evl_loop_t *loop, evli_due_t *node) {
-    uint32_t at = node->index - 1, last;
-    evli_due_t *moved;
-    if (node->index == 0)
-        return;
-    node->index = 0;
-    last = --loop->priv.heap.count;
-    if (at == last)
-        return;
-    moved = loop->priv.heap.entries[last].node;
-    evli_heap_place(loop, at, loop->priv.heap.entries[last]);
-    evli_heap_sift_up(loop, at);
-    evli_heap_sift_down(loop, moved->index - 1);
-}
-
-/* The node that is due first, or NULL. */
+/* The node of the heap that is due first, or NULL. */
 static evli_due_t *evli_due_first(evl_loop_t *loop) {
     while (loop->priv.heap.count > 0) {
-        evli_heap_entry_t *top = &loop->priv.heap.entries[0];
-        if (top->due_ns == top->node->due_ns && top->node->heap_order == top->node->order)
-            return top->node;
-        top->due_ns = top->node->due_ns;
-        top->node->heap_order = top->node->order;
-        evli_heap_sift_down(loop, 0);
+        evli_heap_entry_t top = loop->priv.heap.entries[0];
+        if (top.due_ns == top.node->due_ns)
+            return top.node;
+        top.due_ns = top.node->due_ns;
+        evli_heap_sift_down(loop, 0, top);
     }
     return NULL;
+}
+
+/* ---- Taking what is due ---- */
+
+#define EVLI_DUE_ROUND 32 /* entries taken from the top in one go */
+#define EVLI_DUE_MANY  8  /* more than one in so many: a look at all of them is cheaper */
+
+/* Sorts by due times, and equals by their starts: quicksort into what is less than, equal to and
+ * greater than the pivot, for due times are often equal. Nobody can aim at the pivot. */
+static void evli_due_sort(evli_heap_entry_t *entries, uint32_t count, uint32_t seed, int equals) {
+    while (count > 1) {
+        uint32_t less = 0, greater = count, i = 0;
+        uint64_t pivot;
+        seed = seed * 1664525u + 1013904223u;
+        pivot = entries[(uint64_t)seed * count >> 32].due_ns;
+        while (i < greater) {
+            evli_heap_entry_t entry = entries[i];
+            uint32_t to = entry.due_ns < pivot ? less++ : entry.due_ns > pivot ? --greater : i;
+            entries[i] = entries[to];
+            entries[to] = entry;
+            i += entry.due_ns <= pivot;
+        }
+        if (!equals && greater - less > 1) {
+            for (i = less; i < greater; i++)
+                entries[i].due_ns = entries[i].node->order;
+            evli_due_sort(entries + less, greater - less, seed, 1);
+        }
+        /* The smaller part by recursion, so that the stack stays low. */
+        if (less < count - greater) {
+            evli_due_sort(entries, less, seed, equals);
+            entries += greater;
+            count -= greater;
+        } else {
+            evli_due_sort(entries + greater, count - greater, seed, equals);
+            count = less;
+        }
+    }
+}
+
+/* Moves an entry, which is in the heap no more, to those that were taken. */
+static void evli_due_put(evl_loop_t *loop, evli_due_t *node) {
+    evli_heap_entry_t *end = loop->priv.heap.entries + loop->priv.heap.capacity;
+    evli_heap_entry_t *entry = end - ++loop->priv.heap.taken;
+    entry->due_ns = node->due_ns;
+    entry->node = node;
+}
+
+/* Takes a few that are due from the top of the heap, and puts right those that only seemed so. */
+static void evli_due_take_top(evl_loop_t *loop, uint64_t by_ns) {
+    evli_heap_entry_t *entries = loop->priv.heap.entries;
+    uint32_t due[EVLI_DUE_ROUND], found = 1, i, child, end;
+    due[0] = 0;
+    for (i = 0; i < found; i++) {
+        child = 4 * due[i] + 1;
+        end = child + 4 < loop->priv.heap.count ? child + 4 : loop->priv.heap.count;
+        for (; child < end && found < EVLI_DUE_ROUND; child++)
+            if (entries[child].due_ns <= by_ns)
+                due[found++] = child;
+    }
+    while (i-- > 0) { /* from the bottom up, so that no index goes stale */
+        evli_heap_entry_t entry = entries[due[i]];
+        if (entry.node->due_ns > by_ns) {
+            entry.due_ns = entry.node->due_ns;
+            evli_heap_sift_down(loop, due[i], entry);
+        } else {
+            evli_heap_remove(loop, due[i]);
+            evli_due_put(loop, entry.node);
+        }
+    }
+}
+
+/* Takes all that are due, by a look at each entry, and makes a heap of the others. */
+static void evli_due_take_many(evl_loop_t *loop, uint64_t by_ns) {
+    evli_heap_entry_t *entries = loop->priv.heap.entries;
+    uint32_t i = 0;
+    while (i < loop->priv.heap.count) {
+        evli_due_t *node = entries[i].node;
+        if (entries[i].due_ns > by_ns) {
+            i++;
+        } else if (node->due_ns > by_ns) {
+            entries[i++].due_ns = node->due_ns;
+        } else {
+            evli_heap_place(loop, i, entries[--loop->priv.heap.count]);
+            evli_due_put(loop, node);
+        }
+    }
+    for (i = loop->priv.heap.count / 4 + 1; i-- > 0 && loop->priv.heap.count > 1;)
+        evli_heap_sift_down(loop, i, entries[i]);
+}
+
+/* Takes all that are due by then, to be run in order: evli_due_next. */
+static void evli_due_take(evl_loop_t *loop, uint64_t by_ns) {
+    evli_heap_entry_t *first;
+    uint32_t i, taken;
+    while (loop->priv.heap.count > 0 && loop->priv.heap.entries[0].due_ns <= by_ns)
+        if (loop->priv.heap.taken > loop->priv.heap.count / EVLI_DUE_MANY)
+            evli_due_take_many(loop, by_ns);
+        else
+            evli_due_take_top(loop, by_ns);
+    taken = loop->priv.heap.taken;
+    if (taken == 0)
+        return;
+    first = loop->priv.heap.entries + loop->priv.heap.capacity - taken;
+    evli_due_sort(first, taken, (uint32_t)by_ns ^ (uint32_t)(uintptr_t)first, 0);
+    for (i = 0; i < taken; i++)
+        first[i].node->index = EVLI_DUE_TAKEN | (taken - i);
+}
+
+/* Gives the next of those taken, which is stopped from then on, or NULL. */
+static evli_due_t *evli_due_next(evl_loop_t *loop) {
+    evli_due_t *node = NULL;
+    while (node == NULL && loop->priv.heap.taken > 0) {
+        evli_heap_entry_t *end = loop->priv.heap.entries + loop->priv.heap.capacity;
+        node = (end - loop->priv.heap.taken--)->node;
+    }
+    if (node != NULL)
+        node->index = 0;
+    return node;
 }
 
 /* Due times and timeouts are nanoseconds. From 2^63 on, which is in 292 years, the lower bits count
@@ -7294,22 +7438,22 @@ static int evli_run_closing(evl_loop_t *loop) {
     return 1;
 }
 
-/* Runs the deadlines that were due when the pass began and had been set by then. */
+/* Runs the deadlines that were due when the pass began. */
 static int evli_run_timers(evl_loop_t *loop) {
-    evli_due_t *due;
-    while ((due = evli_due_first(loop)) != NULL && due->due_ns <= loop->priv.pass_ns &&
-           due->order < loop->priv.pass_order) {
+    while (loop->priv.heap.taken > 0) {
+        evli_due_t *due;
         if (evli_halted(loop))
             return 0;
-        evli_due_stop(loop, due);
-        evli_due_function(due->kind)(loop, due);
+        due = evli_due_next(loop);
+        if (due != NULL)
+            evli_due_function(due->kind)(loop, due);
     }
     return 1;
 }
 
 static void evli_begin_timers(evl_loop_t *loop) {
     loop->priv.now_ns = loop->priv.pass_ns = evli_sys_clock();
-    loop->priv.pass_order = loop->priv.starts;
+    evli_due_take(loop, loop->priv.pass_ns);
 }
 
 /* ==== [SECTION] Running ==== */
@@ -7632,7 +7776,7 @@ EVLOOP_API int evl_loop_close(evl_loop_t *loop) {
     for (i = 0; i < loop->priv.tasks.nchunks; i++)
         evli_free(loop->priv.tasks.chunks[i]);
     evli_free(loop->priv.tasks.chunks);
-    evli_free(loop->priv.heap.entries);
+    evli_free(loop->priv.heap.block);
     evli_free(loop->priv.ticks.items);
     evli_free(loop->priv.microtasks.items);
     evli_free(loop->priv.lent);

@@ -1294,6 +1294,152 @@ TEST(timer_heap_growth_survives_failing_allocations) {
     finish(&loop);
 }
 
+/* A burst of timers with many equals, all due in one pass, in which each callback stops one, restarts
+ * one, closes one: what is left runs in the order of its last start. */
+enum { BURST = 3000 };
+typedef struct {
+    evl_timer_t timer;
+    uint64_t due, order; /* order 0: must not run in this pass */
+} burst_t;
+
+static burst_t bursting[BURST];
+static uint64_t burst_due, burst_order, burst_starts;
+static int burst_fired, burst_started;
+
+static void burst_again(evl_timer_t *timer) {
+    (void)timer;
+    burst_started--;
+}
+
+static void burst_fire(evl_timer_t *timer) {
+    burst_t *fired = (burst_t *)timer, *other;
+    CHECK(fired->order > 0);
+    CHECK(fired->due > burst_due || (fired->due == burst_due && fired->order > burst_order));
+    CHECK_EQ(evl_is_active((evl_handle_t *)timer), 0);
+    burst_due = fired->due;
+    burst_order = fired->order;
+    fired->order = 0;
+    burst_fired++;
+    other = &bursting[random_next(BURST)];
+    if (evl_is_closing((evl_handle_t *)other) || other->timer.data != NULL)
+        return;
+    other->order = 0;
+    other->timer.data = text("touched");
+    if (burst_fired % 3 == 0) {
+        evl_close((evl_handle_t *)other, NULL);
+    } else if (burst_fired % 3 == 1) {
+        CHECK_EQ(evl_timer_stop(&other->timer), 0);
+    } else {
+        CHECK_EQ(evl_timer_start_ns(&other->timer, burst_again, random_next(1000), 0), 0);
+        burst_started++;
+    }
+}
+
+/* `late` of them come due only after the pass. */
+static void run_burst(int late) {
+    int live = 0, due = BURST - late;
+    open_loop();
+    for (int i = 0; i < BURST; i++) {
+        burst_t *b = &bursting[i];
+        CHECK_EQ(evl_timer_init(&loop, &b->timer), 0);
+        b->timer.data = NULL;
+        b->due = i < due ? 1000 * (uint64_t)random_next(50) : 3600000 * MS;
+        b->order = i < due ? ++burst_starts : 0;
+        CHECK_EQ(evl_timer_start_ns(&b->timer, burst_fire, b->due, 0), 0);
+    }
+    for (int i = 0; i < due; i += 7) { /* lazily later: some still due, some not */
+        bursting[i].due += i % 2 == 0 ? 30000 : 3600000 * MS;
+        bursting[i].order = i % 2 == 0 ? ++burst_starts : 0;
+        CHECK_EQ(evl_timer_start_ns(&bursting[i].timer, burst_fire, bursting[i].due, 0), 0);
+    }
+    burst_due = burst_order = 0;
+    burst_fired = burst_started = 0;
+    test_sleep_ms(2);
+    CHECK_NE(evl_run(&loop, EVL_RUN_NOWAIT), 0);
+    test_sleep_ms(2);
+    evl_run(&loop, EVL_RUN_NOWAIT);
+    CHECK_EQ(burst_started, 0);
+    for (int i = 0; i < BURST; i++) {
+        CHECK_EQ(bursting[i].order, 0);
+        live += evl_is_active((evl_handle_t *)&bursting[i].timer);
+        if (!evl_is_closing((evl_handle_t *)&bursting[i].timer))
+            evl_close((evl_handle_t *)&bursting[i].timer, NULL);
+    }
+    CHECK_GT(burst_fired, 0);
+    CHECK_LE(live, late + due / 14 + 1);
+    CHECK_EQ(evl_run(&loop, EVL_RUN_DEFAULT), 0);
+    finish(&loop);
+}
+
+TEST(timer_burst_all_due) {
+    run_burst(0);
+}
+
+TEST(timer_burst_half_due) {
+    run_burst(BURST / 2);
+}
+
+TEST(timer_burst_few_due) {
+    run_burst(BURST - 100);
+}
+
+/* A timer of the pass that is under way is restarted: it needs room in the heap, which may fail, and
+ * then it still runs. */
+static evl_timer_t refused[17];
+static int refused_ran, refused_results[2];
+
+static void refused_fire(evl_timer_t *timer) {
+    refused_ran++;
+    if (timer != &refused[0])
+        return;
+    test_alloc_fail(1, 1);
+    for (int i = 0; i < 2; i++) /* one place is free: this timer's own */
+        refused_results[i] = evl_timer_start(&refused[1 + i], refused_fire, 3600000, 0);
+    test_alloc_fail(0, 0);
+}
+
+TEST(timer_restart_within_a_pass_without_memory) {
+    open_loop();
+    for (int i = 0; i < 16; i++) { /* what the heap holds at first */
+        CHECK_EQ(evl_timer_init(&loop, &refused[i]), 0);
+        CHECK_EQ(evl_timer_start_ns(&refused[i], refused_fire, 0, 0), 0);
+    }
+    CHECK_NE(evl_run(&loop, EVL_RUN_NOWAIT), 0);
+    CHECK_EQ(refused_results[0], 0);
+    CHECK_EQ(refused_results[1], EVL_ENOMEM);
+    CHECK_EQ(refused_ran, 15);
+    CHECK_EQ(evl_is_active((evl_handle_t *)&refused[1]), 1);
+    CHECK_EQ(evl_is_active((evl_handle_t *)&refused[2]), 0);
+    CHECK_EQ(evl_timer_stop(&refused[1]), 0);
+    for (int i = 0; i < 16; i++)
+        evl_close((evl_handle_t *)&refused[i], NULL);
+    CHECK_EQ(evl_run(&loop, EVL_RUN_DEFAULT), 0);
+    finish(&loop);
+}
+
+/* A pass that evl_run_for leaves halfway goes on with what it took, but for what was stopped since. */
+TEST(timer_pass_resumes_without_what_was_stopped) {
+    evl_timer_t timers[4];
+    const char *names[4] = {"a", "b", "c", "d"};
+    open_loop();
+    for (int i = 0; i < 4; i++) {
+        new_timer(&timers[i], names[i]);
+        start_ns(&timers[i], (uint64_t)i);
+    }
+    while (trace_length == 0) /* each callback spends a budget of one nanosecond */
+        CHECK_NE(evl_run_for(&loop, 1), 0);
+    CHECK_TRACE("a");
+    CHECK_EQ(evl_timer_stop(&timers[1]), 0);
+    start_ms(&timers[2], 3600000, 0);
+    CHECK_EQ(evl_backend_timeout(&loop), 0);
+    CHECK_NE(evl_run(&loop, EVL_RUN_NOWAIT), 0);
+    CHECK_TRACE("d");
+    for (int i = 0; i < 4; i++)
+        evl_close((evl_handle_t *)&timers[i], NULL);
+    CHECK_EQ(evl_run(&loop, EVL_RUN_DEFAULT), 0);
+    finish(&loop);
+}
+
 /* ---- Many ------------------------------------------------------------------------------------ */
 
 static uint64_t many_last;
