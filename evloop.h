@@ -758,6 +758,9 @@ struct evl_loop_s {
         uint32_t active_tasks;
         evli_link_t handles;
         evli_link_t pending, ready, batch;  /* of evli_io_t */
+        evl_write_t *written;               /* writes that are through … */
+        evl_write_t **written_end;          /* … the end of that */
+        evl_write_t *written_batch;         /* … those whose callbacks are being made */
         evli_link_t watchers[3];            /* idle, prepare, check */
         evli_link_t cursor, mark;           /* a pass over the watchers: the place, the end */
         evli_link_t closing, closing_batch; /* of handles */
@@ -1194,8 +1197,8 @@ typedef void (*evl_connection_cb)(evl_stream_t *server, int status);
         evl_connection_cb connection_cb;                                                           \
         evl_connect_t *connect_req;                                                                \
         evl_shutdown_t *shutdown_req;                                                              \
-        evl_write_t *queue_tail; /* rings: the tail's next is the head */                          \
-        evl_write_t *done_tail;                                                                    \
+        evl_write_t *queue_tail;       /* a ring: its next is the head */                          \
+        uint32_t done;                 /* writes that are through and wait for their callbacks */  \
         struct evli_gate_s *gate;      /* a listener's bounds, shared with its connections */      \
         struct evli_stream_ext_s *ext; /* watermarks, timeouts, pumps; NULL: none were set */      \
     } priv;
@@ -3433,7 +3436,7 @@ EVLI_SPARE int evli_sys_pipe(int fds[2]) {
 #endif
 
 /* Never blocks, whatever the socket's mode. */
-EVLI_SPARE int64_t evli_sys_recv(evl_os_sock_t fd, char *base, size_t len) {
+EVLI_SPARE inline int64_t evli_sys_recv(evl_os_sock_t fd, char *base, size_t len) {
     ssize_t n;
     int fault;
     do {
@@ -3443,12 +3446,9 @@ EVLI_SPARE int64_t evli_sys_recv(evl_os_sock_t fd, char *base, size_t len) {
     return n < 0 ? -errno : n;
 }
 
-/* Sends from `nbufs` buffers, waiting for room only if `blocking`. */
-EVLI_SPARE int64_t evli_sys_send(evl_os_sock_t fd, const evl_buf_t *bufs, size_t nbufs,
-                                 int blocking) {
+EVLI_SPARE int64_t evli_sys_send_many(evl_os_sock_t fd, const evl_buf_t *bufs, size_t nbufs,
+                                      int flags) {
     struct msghdr msg;
-    size_t most = EVLOOP_SHORT("send", bufs[0].len);
-    int flags = EVLI_MSG_NOSIGNAL | (blocking ? 0 : MSG_DONTWAIT);
     ssize_t n;
     int fault;
     memset(&msg, 0, sizeof(msg));
@@ -3456,12 +3456,23 @@ EVLI_SPARE int64_t evli_sys_send(evl_os_sock_t fd, const evl_buf_t *bufs, size_t
     msg.msg_iovlen = (evli_iovlen_t)nbufs;
     do {
         fault = EVLOOP_FAULT("send");
-        if (fault)
-            n = evli_fail(fault);
-        else if (nbufs == 1 || most < bufs[0].len)
-            n = send(fd, bufs[0].base, most, flags);
-        else
-            n = sendmsg(fd, &msg, flags);
+        n = fault ? evli_fail(fault) : sendmsg(fd, &msg, flags);
+    } while (n < 0 && errno == EINTR);
+    return n < 0 ? -errno : n;
+}
+
+/* Sends from `nbufs` buffers, waiting for room only if `blocking`. */
+EVLI_SPARE inline int64_t evli_sys_send(evl_os_sock_t fd, const evl_buf_t *bufs, size_t nbufs,
+                                        int blocking) {
+    size_t most = EVLOOP_SHORT("send", bufs[0].len);
+    int flags = EVLI_MSG_NOSIGNAL | (blocking ? 0 : MSG_DONTWAIT);
+    ssize_t n;
+    int fault;
+    if (nbufs > 1 && most == bufs[0].len)
+        return evli_sys_send_many(fd, bufs, nbufs, flags);
+    do {
+        fault = EVLOOP_FAULT("send");
+        n = fault ? evli_fail(fault) : send(fd, bufs[0].base, most, flags);
     } while (n < 0 && errno == EINTR);
     return n < 0 ? -errno : n;
 }
@@ -5383,8 +5394,8 @@ EVLOOP_API int evl_barrier_wait(evl_barrier_t *barrier) {
  *   accept, recv,  The engine's calls, made when a bit is in `ready`: the next connection; bytes into
  *   send           `buf`; bytes out of `bufs`. They return 0 or a count, or an error, of which
  *                  EVL_EAGAIN means that there is no more, and that the bit will be reported when
- *                  there is. For a readiness backend these are the system's calls. recv may take
- *                  EVLI_IN out of `ready` when it knows that there is no more.
+ *                  there is. recv may take EVLI_IN out of `ready` when it knows that there is no
+ *                  more. NULL, as for most readiness backends: the system's own calls.
  *
  * A kernel that completes operations (io_uring, overlapped I/O) fits this, because its results wait
  * with the backend until the engine fetches them. On paper:
@@ -5447,26 +5458,29 @@ typedef struct evli_backend_s {
                     int blocking);
 } evli_backend_t;
 
-static int evli_ready_accept(evl_loop_t *loop, evli_io_t *io, evl_os_sock_t *sock) {
-    (void)loop;
+static inline int evli_io_accept(evl_loop_t *loop, evli_io_t *io, evl_os_sock_t *sock) {
+    if (loop->priv.backend->accept != NULL)
+        return loop->priv.backend->accept(loop, io, sock);
     return evli_sys_accept(io->fd, sock);
 }
 
 /* A short read means that the kernel is empty, which saves asking; but not when the end has been
  * announced, nor once there has been urgent data: reads stop at its mark. */
-static int64_t evli_ready_recv(evl_loop_t *loop, evli_io_t *io, evl_buf_t *buf, size_t room,
-                               int lent) {
-    int64_t n = evli_sys_recv(io->fd, buf->base, room);
-    (void)loop;
-    (void)lent;
+static inline int64_t evli_io_recv(evl_loop_t *loop, evli_io_t *io, evl_buf_t *buf, size_t room,
+                                   int lent) {
+    int64_t n;
+    if (loop->priv.backend->recv != NULL)
+        return loop->priv.backend->recv(loop, io, buf, room, lent);
+    n = evli_sys_recv(io->fd, buf->base, room);
     if (n > 0 && (size_t)n < room && !(io->ready & (EVLI_HUP | EVLI_PRI)))
         io->ready &= (uint8_t)~EVLI_IN;
     return n;
 }
 
-static int64_t evli_ready_send(evl_loop_t *loop, evli_io_t *io, const evl_buf_t *bufs, size_t nbufs,
-                               int blocking) {
-    (void)loop;
+static inline int64_t evli_io_send(evl_loop_t *loop, evli_io_t *io, const evl_buf_t *bufs,
+                                   size_t nbufs, int blocking) {
+    if (loop->priv.backend->send != NULL)
+        return loop->priv.backend->send(loop, io, bufs, nbufs, blocking);
     return evli_sys_send(io->fd, bufs, nbufs, blocking);
 }
 
@@ -5477,7 +5491,7 @@ static void evli_io_init(evli_io_t *io, int kind, evl_os_sock_t fd) {
 }
 
 /* Takes down what the kernel reported, and has the io run if somebody waits for it. */
-static void evli_io_event(evl_loop_t *loop, evli_io_t *io, unsigned bits) {
+static inline void evli_io_event(evl_loop_t *loop, evli_io_t *io, unsigned bits) {
     if (io->kind == EVLI_IO_POLL)
         bits &= io->want | EVLI_ERR;
     io->ready |= (uint8_t)bits;
@@ -5486,7 +5500,7 @@ static void evli_io_event(evl_loop_t *loop, evli_io_t *io, unsigned bits) {
 }
 
 /* Has the io run in the next pending phase, for something that has happened already. */
-EVLI_SPARE void evli_io_feed(evl_loop_t *loop, evli_io_t *io) {
+static inline void evli_io_feed(evl_loop_t *loop, evli_io_t *io) {
     io->ready |= EVLI_FED;
     if (io->link.next == NULL)
         evli_list_push(&loop->priv.pending, &io->link);
@@ -5773,7 +5787,7 @@ static int evli_epoll_forget(evl_loop_t *loop, evli_io_t *io, int closing) {
     return 0;
 }
 
-static unsigned evli_epoll_bits(uint32_t events) {
+static unsigned evli_epoll_rare_bits(uint32_t events) {
     unsigned bits = 0;
     if (events & (uint32_t)EPOLLIN)
         bits |= EVLI_IN;
@@ -5788,6 +5802,10 @@ static unsigned evli_epoll_bits(uint32_t events) {
     if ((events & (uint32_t)EPOLLERR) && !(events & (uint32_t)EPOLLPRI)) /* sysfs reports both */
         bits |= EVLI_ERR;
     return bits;
+}
+
+static inline unsigned evli_epoll_bits(uint32_t events) {
+    return EVLI_LIKELY(events == (uint32_t)EPOLLIN) ? EVLI_IN : evli_epoll_rare_bits(events);
 }
 
 /* One call of the wait that fits: without a signal mask and to the millisecond, or else with. */
@@ -5851,14 +5869,11 @@ static int evli_epoll_wait(evl_loop_t *loop, uint64_t timeout_ns) {
     for (i = 0; i < n; i++) {
         uint64_t data = poller->events[i].data;
         uint32_t fd = (uint32_t)data;
-        evli_io_t *io;
-        if (data == EVLI_EPOLL_WAKE) { /* what woke the loop is counted when it runs */
-            woken++;
-            continue;
-        }
-        io = fd < poller->table.count ? poller->table.ios[fd] : NULL;
+        evli_io_t *io = fd < poller->table.count ? poller->table.ios[fd] : NULL;
         if (io != NULL && io->key == data >> 32)
             evli_io_event(loop, io, evli_epoll_bits(poller->events[i].events));
+        else if (data == EVLI_EPOLL_WAKE) /* what woke the loop is counted when it runs */
+            woken++;
         else
             poller->stale++;
     }
@@ -5881,10 +5896,20 @@ static int evli_epoll_fd(const evl_loop_t *loop) {
     return evli_epoll_of(loop)->epfd;
 }
 
-static const evli_backend_t evli_backend_epoll = {
-    "epoll",       evli_epoll_init,   evli_epoll_destroy, evli_epoll_fork, evli_epoll_watch,
-    NULL,          evli_epoll_forget, evli_epoll_knows,   evli_epoll_wait, evli_epoll_wake,
-    evli_epoll_fd, evli_ready_accept, evli_ready_recv,    evli_ready_send};
+static const evli_backend_t evli_backend_epoll = {"epoll",
+                                                  evli_epoll_init,
+                                                  evli_epoll_destroy,
+                                                  evli_epoll_fork,
+                                                  evli_epoll_watch,
+                                                  NULL,
+                                                  evli_epoll_forget,
+                                                  evli_epoll_knows,
+                                                  evli_epoll_wait,
+                                                  evli_epoll_wake,
+                                                  evli_epoll_fd,
+                                                  NULL,
+                                                  NULL,
+                                                  NULL};
 
 #endif /* EVLI_HAVE_EPOLL */
 
@@ -6253,10 +6278,20 @@ static int64_t evli_kqueue_recv(evl_loop_t *loop, evli_io_t *io, evl_buf_t *buf,
     return n;
 }
 
-static const evli_backend_t evli_backend_kqueue = {
-    "kqueue",       evli_kqueue_init,   evli_kqueue_destroy, evli_kqueue_fork, evli_kqueue_watch,
-    NULL,           evli_kqueue_forget, evli_kqueue_knows,   evli_kqueue_wait, evli_kqueue_wake,
-    evli_kqueue_fd, evli_ready_accept,  evli_kqueue_recv,    evli_ready_send};
+static const evli_backend_t evli_backend_kqueue = {"kqueue",
+                                                   evli_kqueue_init,
+                                                   evli_kqueue_destroy,
+                                                   evli_kqueue_fork,
+                                                   evli_kqueue_watch,
+                                                   NULL,
+                                                   evli_kqueue_forget,
+                                                   evli_kqueue_knows,
+                                                   evli_kqueue_wait,
+                                                   evli_kqueue_wake,
+                                                   evli_kqueue_fd,
+                                                   NULL,
+                                                   evli_kqueue_recv,
+                                                   NULL};
 
 #endif /* EVLI_HAVE_KQUEUE */
 
@@ -6801,10 +6836,20 @@ static int evli_iocp_fd(const evl_loop_t *loop) {
     return -1;
 }
 
-static const evli_backend_t evli_backend_iocp = {
-    "iocp",       evli_iocp_init,    evli_iocp_destroy, evli_iocp_fork, evli_iocp_watch,
-    NULL,         evli_iocp_forget,  evli_iocp_knows,   evli_iocp_wait, evli_iocp_wake,
-    evli_iocp_fd, evli_ready_accept, evli_ready_recv,   evli_ready_send};
+static const evli_backend_t evli_backend_iocp = {"iocp",
+                                                 evli_iocp_init,
+                                                 evli_iocp_destroy,
+                                                 evli_iocp_fork,
+                                                 evli_iocp_watch,
+                                                 NULL,
+                                                 evli_iocp_forget,
+                                                 evli_iocp_knows,
+                                                 evli_iocp_wait,
+                                                 evli_iocp_wake,
+                                                 evli_iocp_fd,
+                                                 NULL,
+                                                 NULL,
+                                                 NULL};
 
 #endif /* _WIN32 */
 
@@ -7032,10 +7077,20 @@ static int evli_poll_fd(const evl_loop_t *loop) {
     return -1;
 }
 
-static const evli_backend_t evli_backend_poll = {
-    "poll",       evli_poll_init,    evli_poll_destroy, evli_poll_fork, evli_poll_watch,
-    NULL,         evli_poll_forget,  evli_poll_knows,   evli_poll_wait, evli_poll_wake,
-    evli_poll_fd, evli_ready_accept, evli_ready_recv,   evli_ready_send};
+static const evli_backend_t evli_backend_poll = {"poll",
+                                                 evli_poll_init,
+                                                 evli_poll_destroy,
+                                                 evli_poll_fork,
+                                                 evli_poll_watch,
+                                                 NULL,
+                                                 evli_poll_forget,
+                                                 evli_poll_knows,
+                                                 evli_poll_wait,
+                                                 evli_poll_wake,
+                                                 evli_poll_fd,
+                                                 NULL,
+                                                 NULL,
+                                                 NULL};
 
 #endif /* !_WIN32 */
 
@@ -7165,6 +7220,7 @@ typedef struct {
     int (*listen)(evl_stream_t *stream, int backlog, void (*cb)(evl_stream_t *server, int status));
 } evli_handle_type_t;
 
+static int evli_run_written(evl_loop_t *loop);
 static evli_io_fn evli_io_function(unsigned kind);
 static evli_due_fn evli_due_function(unsigned kind);
 static const evli_handle_type_t *evli_handle_type_of(evl_handle_type type);
@@ -7205,14 +7261,22 @@ static int evli_run_ios(evl_loop_t *loop, evli_link_t *queue) {
     return 1;
 }
 
+/* Whether a callback is due for something that has happened already. */
+static inline int evli_pending(const evl_loop_t *loop) {
+    return loop->priv.written != NULL || !evli_list_empty(&loop->priv.pending) ||
+           loop->priv.written_batch != NULL || !evli_list_empty(&loop->priv.batch);
+}
+
+static int evli_run_pending(evl_loop_t *loop) {
+    return !evli_pending(loop) ||
+           (evli_run_written(loop) && evli_run_ios(loop, &loop->priv.pending));
+}
+
 /* Runs what has become pending in the poll phase, and what that makes pending: at most 8 rounds. */
 static int evli_run_late(evl_loop_t *loop) {
-    for (; loop->priv.late_rounds < 8; loop->priv.late_rounds++) {
-        if (evli_list_empty(&loop->priv.pending) && evli_list_empty(&loop->priv.batch))
-            break;
-        if (evli_halted(loop) || !evli_run_ios(loop, &loop->priv.pending))
+    for (; loop->priv.late_rounds < 8 && evli_pending(loop); loop->priv.late_rounds++)
+        if (!evli_run_pending(loop))
             return 0;
-    }
     loop->priv.late_rounds = 0;
     return 1;
 }
@@ -7235,7 +7299,7 @@ static void evli_watcher_call(evl_idle_t *watcher, int kind) {
 /* Runs the watchers of a kind. Two links of the loop's own stand in the list meanwhile: the cursor
  * behind the one that runs, the mark behind the last one that was there at the start. So callbacks
  * may start, stop and close any watcher. */
-static int evli_run_watchers(evl_loop_t *loop, int kind) {
+static int evli_run_watcher_list(evl_loop_t *loop, int kind) {
     evli_link_t *list = &loop->priv.watchers[kind];
     evli_link_t *cursor = &loop->priv.cursor, *mark = &loop->priv.mark;
     if (cursor->next == NULL) {
@@ -7253,6 +7317,10 @@ static int evli_run_watchers(evl_loop_t *loop, int kind) {
     evli_list_remove(cursor);
     evli_list_remove(mark);
     return 1;
+}
+
+static inline int evli_run_watchers(evl_loop_t *loop, int kind) {
+    return evli_list_empty(&loop->priv.watchers[kind]) || evli_run_watcher_list(loop, kind);
 }
 
 enum { EVLI_ASYNC_SENT = 1, EVLI_ASYNC_CLOSED = 2 };
@@ -7468,7 +7536,7 @@ static int evli_sent(const evl_loop_t *loop) {
 
 static int evli_alive(const evl_loop_t *loop) {
     return loop->priv.active_handles > 0 || loop->priv.active_reqs > 0 ||
-           loop->priv.active_tasks > 0 || !evli_list_empty(&loop->priv.pending) ||
+           loop->priv.active_tasks > 0 || evli_pending(loop) ||
            !evli_list_empty(&loop->priv.closing) || loop->priv.phase != EVLI_PHASE_NONE ||
            (loop->priv.turn & EVLI_TURN_TASKS) || loop->priv.post_batch != NULL ||
            evli_load_node(&loop->priv.posted) != NULL;
@@ -7481,7 +7549,7 @@ static uint64_t evli_timeout_ns(evl_loop_t *loop) {
     uint64_t due, now;
     if (evli_load(&loop->priv.stop) || loop->priv.phase != EVLI_PHASE_NONE ||
         loop->priv.active_handles + loop->priv.active_reqs + loop->priv.active_tasks == 0 ||
-        (loop->priv.turn & EVLI_TURN_TASKS) || !evli_list_empty(&loop->priv.pending) ||
+        (loop->priv.turn & EVLI_TURN_TASKS) || evli_pending(loop) ||
         !evli_list_empty(&loop->priv.ready) || !evli_list_empty(&loop->priv.watchers[EVLI_IDLE]) ||
         !evli_list_empty(&loop->priv.closing) || !evli_list_empty(&loop->priv.immediates) ||
         evli_sent(loop))
@@ -7584,11 +7652,10 @@ static int evli_poll_phase(evl_loop_t *loop, int may_sleep) {
 static int evli_iterate(evl_loop_t *loop, evl_run_mode mode) {
     uint32_t phase = loop->priv.phase;
     int err = 0;
-    int may_sleep =
-        mode == EVL_RUN_DEFAULT || (mode == EVL_RUN_ONCE && evli_list_empty(&loop->priv.pending) &&
-                                    evli_list_empty(&loop->priv.watchers[EVLI_IDLE]));
+    int may_sleep = mode == EVL_RUN_DEFAULT || (mode == EVL_RUN_ONCE && !evli_pending(loop) &&
+                                                evli_list_empty(&loop->priv.watchers[EVLI_IDLE]));
     loop->priv.phase = EVLI_PHASE_NONE;
-    EVLI_PHASE(EVLI_PHASE_PENDING, evli_run_ios(loop, &loop->priv.pending))
+    EVLI_PHASE(EVLI_PHASE_PENDING, evli_run_pending(loop))
     EVLI_PHASE(EVLI_PHASE_IDLE, evli_run_watchers(loop, EVLI_IDLE))
     EVLI_PHASE(EVLI_PHASE_PREPARE, evli_run_watchers(loop, EVLI_PREPARE))
     if (phase <= EVLI_PHASE_POLL)
@@ -7742,6 +7809,7 @@ EVLOOP_API int evl_loop_init(evl_loop_t *loop) {
     memset(&loop->priv, 0, sizeof(loop->priv));
     evli_list_init(&loop->priv.handles);
     evli_list_init(&loop->priv.pending);
+    loop->priv.written_end = &loop->priv.written;
     evli_list_init(&loop->priv.ready);
     evli_list_init(&loop->priv.batch);
     evli_list_init(&loop->priv.closing);
@@ -8824,14 +8892,6 @@ static void evli_read_halt(evl_stream_t *stream) {
     evli_handle_stop(EVLI_HANDLE(stream));
 }
 
-/* Delivery: bytes have come. */
-static void evli_stream_received(evl_stream_t *stream, int64_t nread, const evl_buf_t *buf) {
-    evli_stream_ext_t *ext = stream->priv.ext;
-    if (ext != NULL && ext->read_ns != 0)
-        evli_stream_due(stream, &ext->read_due, ext->read_ns);
-    EVLI_CALL(stream->loop, stream->priv.read_cb(stream, (ssize_t)nread, buf));
-}
-
 /* Delivery: reading has come to its end or failed. It may be started again after the end. */
 static void evli_stream_read_failed(evl_stream_t *stream, int64_t err, const evl_buf_t *buf) {
     evl_read_cb read_cb = stream->priv.read_cb;
@@ -8841,41 +8901,49 @@ static void evli_stream_read_failed(evl_stream_t *stream, int64_t err, const evl
     EVLI_CALL(stream->loop, read_cb(stream, (ssize_t)err, buf));
 }
 
-/* Gets a buffer to read into, from the user or lent by the loop. */
-static evl_buf_t evli_stream_buffer(evl_stream_t *stream) {
-    evl_buf_t buf = evl_buf_init(NULL, 0);
-    if (stream->priv.alloc_cb == NULL)
-        return evl_buf_init(stream->loop->priv.lent, EVLI_LENT_SIZE);
-    stream->priv.alloc_cb(EVLI_HANDLE(stream), EVLI_LENT_SIZE, &buf);
-    return buf;
+/* Delivery: there is nothing to read now. Gives back a buffer of the user's. */
+static void evli_stream_read_nothing(evl_stream_t *stream, const evl_buf_t *buf) {
+    stream->priv.io.ready &= (uint8_t)~EVLI_IN;
+    if (stream->priv.alloc_cb != NULL)
+        EVLI_CALL(stream->loop, stream->priv.read_cb(stream, 0, buf));
+}
+
+/* Asks the user for a buffer. Returns whether reading may go on. */
+static int evli_stream_buffer(evl_stream_t *stream, evl_buf_t *buf) {
+    *buf = evl_buf_init(NULL, 0);
+    stream->priv.alloc_cb(EVLI_HANDLE(stream), EVLI_LENT_SIZE, buf);
+    if (!(stream->priv.io.want & EVLI_IN)) /* alloc_cb has closed or stopped it */
+        return 0;
+    if (buf->base != NULL && buf->len > 0)
+        return 1;
+    EVLI_CALL(stream->loop, stream->priv.read_cb(stream, EVL_ENOBUFS, buf));
+    return 0;
 }
 
 /* Reads until the kernel has no more, the user has enough, or it is the others' turn. */
-static void evli_stream_read(evl_stream_t *stream) {
+static inline void evli_stream_read(evl_stream_t *stream) {
+    evl_loop_t *loop = stream->loop;
     evli_io_t *io = &stream->priv.io;
     int turns = EVLI_FAIR;
-    while (turns-- > 0 && (io->ready & io->want & EVLI_IN) && !evli_halted(stream->loop)) {
-        evl_buf_t buf = evli_stream_buffer(stream);
-        size_t room = EVLOOP_SHORT("recv", buf.len < EVLI_IO_MAX ? buf.len : EVLI_IO_MAX);
+    do {
+        int lent = stream->priv.alloc_cb == NULL;
+        evl_buf_t buf = evl_buf_init(loop->priv.lent, EVLI_LENT_SIZE);
+        size_t room;
         int64_t n;
-        if (!(io->want & EVLI_IN))
-            return; /* alloc_cb has closed or stopped it */
-        if (buf.base == NULL || buf.len == 0) {
-            EVLI_CALL(stream->loop, stream->priv.read_cb(stream, EVL_ENOBUFS, &buf));
+        if (!lent && !evli_stream_buffer(stream, &buf))
             return;
-        }
-        n = stream->loop->priv.backend->recv(stream->loop, io, &buf, room,
-                                             stream->priv.alloc_cb == NULL);
-        if (n == EVL_EAGAIN) {
-            io->ready &= (uint8_t)~EVLI_IN;
-            if (stream->priv.alloc_cb != NULL) /* gives the buffer back */
-                EVLI_CALL(stream->loop, stream->priv.read_cb(stream, 0, &buf));
-        } else if (n <= 0) {
-            evli_stream_read_failed(stream, n < 0 ? n : (int64_t)EVL_EOF, &buf);
+        room = EVLOOP_SHORT("recv", buf.len < EVLI_IO_MAX ? buf.len : EVLI_IO_MAX);
+        n = evli_io_recv(loop, io, &buf, room, lent);
+        if (EVLI_LIKELY(n > 0)) {
+            if (stream->priv.ext != NULL && stream->priv.ext->read_ns != 0)
+                evli_stream_due(stream, &stream->priv.ext->read_due, stream->priv.ext->read_ns);
+            EVLI_CALL(loop, stream->priv.read_cb(stream, (ssize_t)n, &buf));
+        } else if (n == EVL_EAGAIN) {
+            evli_stream_read_nothing(stream, &buf);
         } else {
-            evli_stream_received(stream, n, &buf);
+            evli_stream_read_failed(stream, n < 0 ? n : (int64_t)EVL_EOF, &buf);
         }
-    }
+    } while ((io->ready & io->want & EVLI_IN) && --turns > 0 && !evli_halted(loop));
 }
 
 /* Makes sure that the loop has a buffer to lend. */
@@ -8927,8 +8995,8 @@ static void evli_read_timeout(evl_loop_t *loop, evli_due_t *due) {
 
 /* ==== [SECTION] Stream writing ==== */
 
-/* Write requests wait in two rings, `queue` for the kernel and `done` for their callbacks. A ring is
- * held by its last request, whose next is the first. */
+/* Write requests wait for the kernel in a ring of their stream, which is held by its last request, whose
+ * next is the first; then for their callbacks in a list of the loop, as their handle may tell. */
 static void evli_writes_push(evl_write_t **tail, evl_write_t *req) {
     if (*tail == NULL) {
         req->priv.next = req;
@@ -8960,12 +9028,21 @@ static void evli_flow_check(evl_stream_t *stream) {
     evli_io_feed(stream->loop, &stream->priv.io);
 }
 
-/* The first request of the queue is through: its callback comes in the next pending phase. */
+/* The request is through: its callback comes in the next pending phase. */
+static inline void evli_write_through(evl_stream_t *stream, evl_write_t *req) {
+    req->priv.next = NULL;
+    *stream->loop->priv.written_end = req;
+    stream->loop->priv.written_end = &req->priv.next;
+    stream->priv.done++;
+}
+
+/* The first request of the queue is through. */
 static void evli_write_done(evl_stream_t *stream, int err) {
     evl_write_t *req = evli_writes_pop(&stream->priv.queue_tail);
     req->error = err;
-    evli_writes_push(&stream->priv.done_tail, req);
-    evli_io_feed(stream->loop, &stream->priv.io);
+    evli_write_through(stream, req);
+    if (stream->priv.shutdown_req != NULL)
+        evli_io_feed(stream->loop, &stream->priv.io);
 }
 
 static void evli_writes_fail(evl_stream_t *stream, int err) {
@@ -9038,33 +9115,23 @@ static const evl_buf_t *evli_stream_gather(evl_stream_t *stream, evl_buf_t *room
     return room;
 }
 
-/* Sends until the queue is empty, the kernel is full, or it is the others' turn. */
-static void evli_stream_flush(evl_stream_t *stream) {
+/* Delivery: what a send of the head of the queue has come to. Returns whether to go on. */
+static int evli_stream_sent(evl_stream_t *stream, int64_t n) {
     evli_io_t *io = &stream->priv.io;
-    int turns = EVLI_FAIR, progress = 0, err;
-    evli_stream_written(stream, 0); /* requests without bytes are through */
-    while (stream->priv.queue_tail != NULL) {
-        int blocking = (stream->flags & EVLI_H_BLOCKING) != 0;
-        evl_buf_t room[EVLI_FAIR];
-        size_t count;
-        const evl_buf_t *bufs = evli_stream_gather(stream, room, &count);
-        int64_t n = stream->loop->priv.backend->send(stream->loop, io, bufs, count, blocking);
-        io->ready |= EVLI_OUT;
-        if (n >= 0) {
-            progress = 1;
-            evli_stream_written(stream, (size_t)n);
-        } else if (n == EVL_EAGAIN) {
-            io->ready &= (uint8_t)~EVLI_OUT;
-            break;
-        } else if (n == EVL_ENOBUFS) {
-            break; /* the system is short of memory for the moment: there will be no event */
-        } else {
-            evli_writes_abort(stream, (int)n);
-        }
-        if (--turns == 0 && !blocking)
-            break;
-    }
-    err = evli_write_due(stream, progress);
+    io->ready |= EVLI_OUT;
+    if (n >= 0)
+        evli_stream_written(stream, (size_t)n);
+    else if (n == EVL_EAGAIN)
+        io->ready &= (uint8_t)~EVLI_OUT;
+    else if (n != EVL_ENOBUFS) /* the system is short of memory for the moment: there is no event */
+        evli_writes_abort(stream, (int)n);
+    return n >= 0;
+}
+
+/* After sending: what is left of the queue waits for room. */
+static void evli_stream_settle(evl_stream_t *stream, int progress) {
+    evli_io_t *io = &stream->priv.io;
+    int err = evli_write_due(stream, progress);
     if (stream->priv.queue_tail == NULL) {
         evli_io_rest(stream->loop, io, EVLI_OUT);
         return;
@@ -9075,18 +9142,81 @@ static void evli_stream_flush(evl_stream_t *stream) {
         evli_writes_abort(stream, err);
 }
 
-/* Calls back the requests that were through when it began. */
-static void evli_stream_report(evl_stream_t *stream) {
-    evl_write_t *last = stream->priv.done_tail, *req = NULL;
-    while (req != last && !evli_halted(stream->loop)) {
-        req = evli_writes_pop(&stream->priv.done_tail);
+/* Sends until the queue is empty, the kernel is full, or it is the others' turn. */
+static void evli_stream_flush(evl_stream_t *stream) {
+    evli_io_t *io = &stream->priv.io;
+    int turns = EVLI_FAIR, progress = 0;
+    evli_stream_written(stream, 0); /* requests without bytes are through */
+    while (stream->priv.queue_tail != NULL) {
+        int blocking = (stream->flags & EVLI_H_BLOCKING) != 0;
+        evl_buf_t room[EVLI_FAIR];
+        size_t count;
+        const evl_buf_t *bufs = evli_stream_gather(stream, room, &count);
+        int64_t n = evli_io_send(stream->loop, io, bufs, count, blocking);
+        if (!evli_stream_sent(stream, n))
+            break;
+        progress = 1;
+        if (--turns == 0 && !blocking)
+            break;
+    }
+    evli_stream_settle(stream, progress);
+}
+
+/* Calls back a request that is through. */
+static inline void evli_write_report(evl_loop_t *loop, evl_write_t *req) {
+    evl_stream_t *stream = req->handle;
+    stream->priv.done--;
+    if (req->priv.nbufs > 0) {
         stream->write_queue_size -=
             evli_bufs_size(req->priv.bufs + req->priv.index, req->priv.nbufs - req->priv.index);
         if (req->priv.bufs != req->priv.few)
             evli_free(req->priv.bufs);
-        stream->loop->priv.active_reqs--;
-        if (req->cb != NULL)
-            EVLI_CALL(stream->loop, req->cb(req, req->error));
+    }
+    loop->priv.active_reqs--;
+    if (req->cb != NULL)
+        EVLI_CALL(loop, req->cb(req, req->error));
+}
+
+/* Calls back the requests that were through when it began. */
+static int evli_run_written(evl_loop_t *loop) {
+    if (loop->priv.written_batch == NULL) {
+        loop->priv.written_batch = loop->priv.written;
+        loop->priv.written = NULL;
+        loop->priv.written_end = &loop->priv.written;
+    }
+    while (loop->priv.written_batch != NULL) {
+        evl_write_t *req = loop->priv.written_batch;
+        if (evli_halted(loop))
+            return 0;
+        loop->priv.written_batch = req->priv.next;
+        evli_write_report(loop, req);
+    }
+    return 1;
+}
+
+/* Takes the first request of a stream out of a list. NULL: there is none. */
+static evl_write_t *evli_writes_find(evl_write_t **list, evl_write_t ***end,
+                                     const evl_stream_t *stream) {
+    evl_write_t *req;
+    while (*list != NULL && (*list)->handle != stream)
+        list = &(*list)->priv.next;
+    req = *list;
+    if (req != NULL) {
+        *list = req->priv.next;
+        if (end != NULL && *end == &req->priv.next)
+            *end = list;
+    }
+    return req;
+}
+
+/* Calls back those of a stream that is being closed, ahead of their turn. */
+static void evli_stream_report(evl_stream_t *stream) {
+    evl_loop_t *loop = stream->loop;
+    while (stream->priv.done > 0 && !evli_halted(loop)) {
+        evl_write_t *req = evli_writes_find(&loop->priv.written_batch, NULL, stream);
+        if (req == NULL)
+            req = evli_writes_find(&loop->priv.written, &loop->priv.written_end, stream);
+        evli_write_report(loop, req);
     }
 }
 
@@ -9150,40 +9280,39 @@ static void evli_stream_connecting(evl_stream_t *stream) {
         evli_stream_connected(stream, err);
 }
 
-/* Runs a stream for whatever it is ready for. After each callback it may be closing, or the loop
- * halted: what is left to do then is done the next time. */
-static void evli_stream_run(evl_loop_t *loop, evli_io_t *io) {
-    evl_stream_t *stream = EVLI_STREAM(io);
-    int fed = io->ready & EVLI_FED; /* or the queue has moved here: its callbacks are due */
-    io->ready &= (uint8_t)~EVLI_FED;
-    if (stream->priv.connect_req != NULL && (io->error != 0 || (io->ready & EVLI_OUT)))
-        evli_stream_connecting(stream);
-    if (io->ready & io->want & EVLI_IN)
-        evli_stream_read(stream);
-    if ((io->ready & io->want & EVLI_OUT) && stream->priv.connect_req == NULL &&
-        !evli_halted(loop)) {
+/* What else may be due for a stream: room to write, bounds, an end. */
+static void evli_stream_run_rest(evl_stream_t *stream, int fed) {
+    evl_loop_t *loop = stream->loop;
+    evli_io_t *io = &stream->priv.io;
+    if ((io->ready & io->want & EVLI_OUT) && stream->priv.connect_req == NULL && !evli_halted(loop))
         evli_stream_flush(stream);
-        fed = 1;
-    }
-    if (evl_is_closing(EVLI_HANDLE(stream)))
-        return;
-    evli_flow_check(stream);
-    if (fed)
-        evli_stream_report(stream);
     if (evl_is_closing(EVLI_HANDLE(stream)))
         return;
     evli_flow_check(stream);
     if (stream->priv.shutdown_req != NULL && stream->priv.queue_tail == NULL &&
-        stream->priv.done_tail == NULL && !evli_halted(loop) &&
+        stream->priv.done == 0 && !evli_halted(loop) &&
         (stream->priv.connect_req == NULL || stream->priv.shutdown_req->error != 0))
         evli_stream_shut(stream, stream->priv.shutdown_req->error);
     evli_flow_tell(stream);
-    if (evl_is_closing(EVLI_HANDLE(stream)))
-        return;
-    if (stream->priv.done_tail != NULL ||
-        (evli_halted(loop) && (fed || stream->priv.shutdown_req != NULL)))
+    if (evli_halted(loop) && (fed || stream->priv.shutdown_req != NULL) &&
+        !evl_is_closing(EVLI_HANDLE(stream)))
         evli_io_feed(loop, io);
-    else if ((io->ready & io->want) && io->link.next == NULL)
+}
+
+/* Runs a stream for whatever it is ready for, which is nearly always reading. After each callback it
+ * may be closing, or the loop halted: what is left to do then is done the next time. */
+static void evli_stream_run(evl_loop_t *loop, evli_io_t *io) {
+    evl_stream_t *stream = EVLI_STREAM(io);
+    int plain = io->ready == EVLI_IN && stream->priv.ext == NULL;
+    int fed = io->ready & EVLI_FED;
+    io->ready &= (uint8_t)~EVLI_FED;
+    if (!plain && stream->priv.connect_req != NULL && (io->error != 0 || (io->ready & EVLI_OUT)))
+        evli_stream_connecting(stream);
+    if (io->ready & io->want & EVLI_IN)
+        evli_stream_read(stream);
+    if (!plain)
+        evli_stream_run_rest(stream, fed);
+    if ((io->ready & io->want) && io->link.next == NULL) /* it is the others' turn */
         evli_list_push(&loop->priv.ready, &io->link);
 }
 
@@ -9204,6 +9333,19 @@ static int evli_write_check(const evl_stream_t *stream, const evl_buf_t bufs[], 
     return stream->flags & EVLI_H_WRITABLE ? 0 : EVL_EPIPE;
 }
 
+static inline void evli_write_init(evl_write_t *req, evl_stream_t *stream, unsigned int nbufs,
+                                   evl_write_cb cb) {
+    req->type = EVL_WRITE;
+    req->error = 0;
+    req->cb = cb;
+    req->handle = stream;
+    req->send_handle = NULL;
+    req->priv.bufs = req->priv.few;
+    req->priv.nbufs = nbufs;
+    req->priv.index = 0;
+    stream->loop->priv.active_reqs++;
+}
+
 /* Queues a write of `size` bytes that has passed all checks. */
 static int evli_write_queue(evl_write_t *req, evl_stream_t *stream, const evl_buf_t bufs[],
                             unsigned int nbufs, size_t size, evl_write_cb cb) {
@@ -9214,17 +9356,10 @@ static int evli_write_queue(evl_write_t *req, evl_stream_t *stream, const evl_bu
     if (copy == NULL)
         return EVL_ENOMEM;
     memcpy(copy, bufs, nbufs * sizeof(*copy));
-    req->type = EVL_WRITE;
-    req->error = 0;
-    req->cb = cb;
-    req->handle = stream;
-    req->send_handle = NULL;
+    evli_write_init(req, stream, nbufs, cb);
     req->priv.bufs = copy;
-    req->priv.nbufs = nbufs;
-    req->priv.index = 0;
     evli_writes_push(&stream->priv.queue_tail, req);
     stream->write_queue_size += size;
-    stream->loop->priv.active_reqs++;
     if (first && stream->priv.connect_req == NULL)
         evli_stream_flush(stream);
     evli_flow_check(stream);
@@ -9244,9 +9379,34 @@ EVLOOP_API int evl_write2(evl_write_t *req, evl_stream_t *stream, const evl_buf_
     return evli_write_queue(req, stream, bufs, nbufs, size, cb);
 }
 
+/* What the kernel did not take whole, or not at all, is queued. */
+static void evli_write_rest(evl_write_t *req, const evl_buf_t *buf, int64_t n) {
+    evl_stream_t *stream = req->handle;
+    req->priv.few[0] = *buf;
+    req->priv.nbufs = 1;
+    evli_writes_push(&stream->priv.queue_tail, req);
+    stream->write_queue_size += buf->len;
+    evli_stream_sent(stream, n);
+    evli_stream_settle(stream, 0);
+}
+
+/* Nearly every write is one buffer, on a stream with nothing queued and no bounds, and the kernel takes
+ * it whole. */
 EVLOOP_API int evl_write(evl_write_t *req, evl_stream_t *stream, const evl_buf_t bufs[],
                          unsigned int nbufs, evl_write_cb cb) {
-    return evl_write2(req, stream, bufs, nbufs, NULL, cb);
+    const uint32_t plain = EVLI_H_WRITABLE, flags = plain | EVLI_H_BLOCKING;
+    int64_t n;
+    if (nbufs != 1 || bufs == NULL || bufs->len - 1 >= EVLI_IO_MAX || stream->priv.ext != NULL ||
+        stream->priv.queue_tail != NULL || stream->priv.connect_req != NULL ||
+        (stream->flags & flags) != plain)
+        return evl_write2(req, stream, bufs, nbufs, NULL, cb);
+    n = evli_io_send(stream->loop, &stream->priv.io, bufs, 1, 0);
+    evli_write_init(req, stream, 0, cb);
+    if (EVLI_LIKELY(n == (int64_t)bufs->len))
+        evli_write_through(stream, req);
+    else
+        evli_write_rest(req, bufs, n);
+    return 0;
 }
 
 EVLOOP_API int evl_try_write2(evl_stream_t *stream, const evl_buf_t bufs[], unsigned int nbufs,
@@ -9401,7 +9561,7 @@ static void evli_listener_run(evl_loop_t *loop, evli_io_t *io) {
     int turns = EVLI_FAIR;
     while (turns-- > 0 && (io->ready & io->want & EVLI_IN) && !evli_halted(loop)) {
         evl_os_sock_t sock;
-        int err = loop->priv.backend->accept(loop, io, &sock);
+        int err = evli_io_accept(loop, io, &sock);
         if (err == 0) {
             evli_stream_accepted(server, sock);
         } else if (err == EVL_EAGAIN) {
@@ -9568,8 +9728,7 @@ static int evli_stream_finish(evl_handle_t *handle) {
             EVLI_CALL(handle->loop, connect_req->cb(connect_req, EVL_ECANCELED));
     }
     evli_writes_fail(stream, EVL_ECANCELED);
-    while (stream->priv.done_tail != NULL && !evli_halted(handle->loop))
-        evli_stream_report(stream);
+    evli_stream_report(stream);
     if (stream->priv.shutdown_req != NULL && !evli_halted(handle->loop))
         evli_stream_shut(stream, EVL_ECANCELED);
     if (evli_halted(handle->loop) || !evli_pump_finish(stream))
@@ -9995,6 +10154,13 @@ static int evli_tcp_listen(evl_stream_t *stream, int backlog, evl_connection_cb 
     if (err == 0)
         err = evli_stream_listen(stream, backlog, cb);
     return err;
+}
+
+#else
+
+static int evli_run_written(evl_loop_t *loop) {
+    (void)loop;
+    return 1;
 }
 
 #endif /* EVLI_HAVE_STREAMS */
