@@ -192,11 +192,54 @@ self_test_compare() {
     report 'nothing at all fails' "$([ $? -eq 1 ] || cat $out/compare.log)"
 }
 
+# Three rounds, four, and one; less is better, but not of what is counted per second.
+table_sample() {
+    cat <<'SAMPLE' | tr ';' '\t'
+timers;evloop;1;insert, 1000 live;ns;10
+timers;libuv;1;insert, 1000 live;ns;40
+timers;evloop;2;insert, 1000 live;ns;20
+timers;libuv;2;insert, 1000 live;ns;40
+timers;evloop;3;insert, 1000 live;ns;12
+timers;libuv;3;insert, 1000 live;ns;60
+rate;libuv;1;requests;1/s;1000
+rate;evloop;1;requests;1/s;2000
+rate;libuv;2;requests;1/s;1000
+rate;evloop;2;requests;1/s;4000
+rate;libuv;3;requests;1/s;1000
+rate;evloop;3;requests;1/s;3000
+rate;libuv;4;requests;1/s;2000
+rate;evloop;4;requests;1/s;20000
+timers;libev;1;a "burst";us;0.123456
+SAMPLE
+}
+
+# What the table has of the sample, in some format, must have a line.
+table_has() { # FORMAT LINE
+    table_sample | awk -v format=$1 -f bench/table.awk >$out/table.txt 2>&1 && grep -qxF -e "$2" $out/table.txt
+    report "table, $1: $2" "$([ $? -eq 0 ] || cat $out/table.txt)"
+}
+
+self_test_table() {
+    table_has csv 'question,case,unit,library,rounds,median,min,max,ratio,ratio_min,ratio_max'
+    table_has csv 'timers,"insert, 1000 live",ns,evloop,3,12.0,10.0,20.0,4.00,2.00,5.00'
+    table_has csv 'timers,"insert, 1000 live",ns,libuv,3,40.0,40.0,60.0,,,'
+    table_has csv 'rate,requests,1/s,evloop,4,3500,2000,20000,3.50,2.00,10.0'
+    table_has csv 'timers,"a ""burst""",us,libev,1,0.123,0.123,0.123,,,'
+    table_has table 'timers                        median   min - max            to libuv   min - max'
+    table_has table '    evloop.h                    12.0   10.0 - 20.0              4.00   2.00 - 5.00'
+    table_has table '    libev                      0.123'
+    table_has markdown '| insert, 1000 live | ns | 12.0 | 40.0 | | **4.00** (2.00–5.00) |'
+    table_has markdown '| requests | 1/s | 3500 | 1000 | **3.50** (2.00–10.0) |'
+    printf 'timers\tlibuv\t1\tinsert\tns\tnothing\n' | awk -f bench/table.awk >$out/table.txt 2>&1
+    report 'table: what is no result is an error' "$([ $? -eq 1 ] || cat $out/table.txt)"
+}
+
 # ---- The run ----
 
 self_test() {
     count
     self_test_compare
+    self_test_table
     echo "$passed passed, $failed failed"
     [ $failed -eq 0 ]
     exit
