@@ -76,7 +76,7 @@ make_data() {
                 print count - i "\t" name[rows[i]] >names
                 bars = 0
                 for (j = 1; j <= libraries; j++)
-                    bars += (rows[i], library[j]) in ratio
+                    bars += ((rows[i], library[j]) in ratio)
                 middle = count - i + (bars - 1) * apart / 2
                 for (j = 1; j <= libraries; j++)
                     if ((rows[i], library[j]) in ratio) {

@@ -195,7 +195,7 @@ MEASURED void measured_immediates(unsigned count) {
     case_ends();
 }
 
-/* Twice: the first time the queue grows. */
+/* Each twice: the first time the queue grows. */
 static void tasks(unsigned count) {
     loop_open();
     for (unsigned i = 0; i < count; i++)
@@ -423,8 +423,8 @@ static void wait_for_pool(uint64_t completed, unsigned running) {
     } while (stats.completed < completed || stats.running != running);
 }
 
-/* The one worker is held while the batch is submitted, and all is done before the loop looks. The first
- * time only for its thread to start. */
+/* The one worker is held by a job of its own while the batch is submitted, and all is done before the
+ * loop looks. */
 static void pool_batch(const char *submit, const char *take, unsigned batch) {
     evl_pool_options_t options = {0};
     options.threads = 1;

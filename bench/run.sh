@@ -86,11 +86,11 @@ works() { # LIBRARY HEADER
 need() { # LIBRARY HEADER PACKAGE
     works $1 $2 && return
     if [ $1 = libuv ] && [ -n "$LIBUV_DIR" ]; then
-        say "going on without libuv: there is no include/uv.h and libuv.a in LIBUV_DIR=$LIBUV_DIR"
-    elif ! command -v pkg-config >/dev/null; then
-        say "going on without $1; for example: apt-get install $3 pkg-config"
+        say "libuv is left out: LIBUV_DIR=$LIBUV_DIR has no include/uv.h, or no libuv.a that was built"
+    elif command -v pkg-config >/dev/null; then
+        say "$1 is missing, so it is left out; install it, for example: apt-get install $3"
     else
-        say "going on without $1; for example: apt-get install $3"
+        say "$1 is missing, so it is left out; install it, for example: apt-get install $3 pkg-config"
     fi
     return 1
 }
@@ -138,7 +138,7 @@ wanted() {
 
 check_only() {
     for name in $(echo "${ONLY:-}" | tr ',' ' '); do
-        { programs && scripts; } | grep -qx "$name" || die "there is no question '$name': $(echo $(programs; scripts))"
+        { programs && scripts; } | grep -qx "$name" || die "there is no question '$name': $({ programs && scripts; } | paste -s -d ' ' -)"
     done
 }
 
@@ -240,6 +240,11 @@ load_average() {
     uptime | sed 's/.*load average[s]*: *//'
 }
 
+# Whether somebody else has used more than half of a processor for the last minute.
+is_busy() { # LOAD
+    awk -v load="${1%%,*}" 'BEGIN { exit load <= 0.5 }'
+}
+
 # How it was measured: lines "name: text".
 describe() { # LOAD-BEFORE
     echo "system: $(uname -srm); $(processor)"
@@ -248,7 +253,7 @@ describe() { # LOAD-BEFORE
         [ $library = bare ] || $out/iteration-$library --version
     done | paste -s -d ';' - | sed 's/;/, /g')"
     echo "rounds: $ROUNDS after one to warm up, the libraries in turns, at scale $SCALE"
-    echo "load average: $1 before, $(load_average) after"
+    echo "load average: $1 before, $(load_average) after$(is_busy "$1" && echo ': busy, so look at the ratios')"
     echo "to libuv: how many times better in the same round; the median of the rounds, and the least and the most"
 }
 
