@@ -78,7 +78,9 @@ flags_of() { # LIBRARY cflags|libs
 
 # Whether a program with the library builds.
 works() { # LIBRARY HEADER
-    [ "$1" != libuv ] || [ -z "$LIBUV_DIR" ] || { libuv_archive >/dev/null && [ -f "$LIBUV_DIR/include/uv.h" ]; } || return
+    if [ "$1" = libuv ] && [ -n "$LIBUV_DIR" ]; then
+        libuv_archive >/dev/null && [ -f "$LIBUV_DIR/include/uv.h" ] || return
+    fi
     printf '#include <%s>\nint main(void) { return 0; }\n' "$2" >$out/probe.c
     $CC $(flags_of $1 cflags) -o $out/probe $out/probe.c $(flags_of $1 libs) >$out/probe.log 2>&1
 }
@@ -138,7 +140,8 @@ wanted() {
 
 check_only() {
     for name in $(echo "${ONLY:-}" | tr ',' ' '); do
-        { programs && scripts; } | grep -qx "$name" || die "there is no question '$name': $({ programs && scripts; } | paste -s -d ' ' -)"
+        { programs; scripts; } | grep -qx "$name" ||
+            die "there is no question '$name': $({ programs; scripts; } | paste -s -d ' ' -)"
     done
 }
 
@@ -240,7 +243,7 @@ load_average() {
     uptime | sed 's/.*load average[s]*: *//'
 }
 
-# Whether somebody else has used more than half of a processor for the last minute.
+# Whether more than half of a processor was in use in the last minute, before it began.
 is_busy() { # LOAD
     awk -v load="${1%%,*}" 'BEGIN { exit load <= 0.5 }'
 }
@@ -278,10 +281,10 @@ if [ "${1:-}" = --table ]; then
     exit
 fi
 
+before=$(load_average)
 check_only
 find_libraries
 build_all
-before=$(load_average)
 rm -f $out/description.txt
 : >$results
 for question in $(programs | wanted); do
