@@ -20,17 +20,22 @@ die() {
 cases() {
     cat <<'CASES'
 timers;insert, 100000 live;ns;timers: insert, 100,000 live
-timers;expire, 100000 live;ns;timers: expire
-timers;restart later, 100000 live;ns;timers: restart later
+timers;expire, 100000 live;ns;timers: expire, 100,000 live
+timers;restart later, 100000 live;ns;timers: restart, 100,000 live
 iteration;empty;ns;empty iteration
-async;send in a callback, 1 handle;ns;async: send, 1 handle
-async;send in a callback, 1000 handles;ns;async: send, 1,000 handles
+async;send in a callback, 1 handle;ns;async: to itself, 1 handle
+async;send in a callback, 1000 handles;ns;async: to itself, 1,000 handles
 async;flood in turns, 1 thread, 1000 handles;ns;async: flood, 1,000 handles
 pool;batches of 1;ns;pool: jobs one by one
 pool;batches of 64;ns;pool: batches of 64
 pool;batches of 10000;ns;pool: batches of 10,000
+fs;stat, 32 under way;ns;file stat, 32 at a time
+fs;read 4 KiB, 32 under way;ns;file read, 4 KiB, 32 at a time
 echo;50 connections;ns CPU;TCP echo: CPU, 50 connections
 echo;500 connections;ns CPU;TCP echo: CPU, 500 connections
+http;50 connections, CPU;ns/req;HTTP: CPU, 50 connections
+churn;50 at a time;ns CPU;short connections: CPU
+idle;memory of an idle connection;bytes;memory of an idle connection
 code;echo server;KB;size of an echo server
 compile;whole library;s;time to compile
 CASES
