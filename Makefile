@@ -33,7 +33,7 @@ EXAMPLES := $(sort $(wildcard examples/*.c))
 # need(command, package): stops with one line when the command is missing.
 need = command -v $(1) >/dev/null || { echo "'$(1)' is missing; install it, for example: apt-get install $(2)" >&2; exit 1; }
 
-.PHONY: help run test tests examples windows test-windows macos macos-x86_64 macos-aarch64 out-examples lint format format-check asan tsan valgrind compile coverage test-compilers test-cross clean FORCE
+.PHONY: help run test tests examples windows test-windows macos macos-x86_64 macos-aarch64 out-examples lint format format-check asan tsan valgrind compile coverage test-compilers test-cross bench bench-chart bench-check clean FORCE
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "%-14s %s\n", $$1, $$2 }' Makefile
@@ -174,6 +174,23 @@ format-check: ## say which lines `make format` would change
 
 examples: ## build each example by the command in its first comment
 	sh tests/examples.sh $(EXAMPLES)
+
+# ---- Benchmarks ----
+
+BENCH = CC='$(CC)' LIBUV_DIR='$(LIBUV_DIR)' LIBRARIES='$(LIBRARIES)' ONLY='$(ONLY)' CASE='$(CASE)' \
+        ROUNDS='$(ROUNDS)' SCALE='$(SCALE)' FORMAT='$(FORMAT)' sh bench/run.sh
+
+bench: ## run the benchmarks; ONLY=name,name CASE=text ROUNDS=n SCALE=f FORMAT=table|markdown|csv LIBRARIES='evloop libuv' LIBUV_DIR=path
+	@$(BENCH)
+
+bench-chart: ## draw bench/chart.svg out of what `make bench` has measured
+	@$(call need,gnuplot,gnuplot-nox)
+	@sh bench/chart.sh
+
+bench-check: ## count instructions and compare them with bench/expected.txt; UPDATE=1 PROFILE=text
+	@$(call need,valgrind,valgrind)
+	@sh bench/check.sh --self-test
+	@CC='$(CC)' UPDATE='$(UPDATE)' PROFILE='$(PROFILE)' sh bench/check.sh
 
 clean: ## remove what was built
 	rm -rf build

@@ -2,10 +2,16 @@
 # Runs the benchmarks: the libraries take turns, round after round, and the table shows medians.
 #
 #     sh bench/run.sh            (or `make bench`)
+#     sh bench/run.sh --table    prints the last run's results again
 #
 # From the environment: ONLY=timers,echo (all), CASE=text (all cases), ROUNDS=n (7), SCALE=f (1),
-# FORMAT=table|csv, LIBRARIES="evloop libuv" (all found), LIBUV_DIR=path of another libuv: its source
-# tree with libuv.a in it, in .libs or in build; CC (cc).
+# FORMAT=table|markdown|csv, LIBRARIES="evloop libuv" (all found), LIBUV_DIR=path of another libuv: its
+# source tree with libuv.a in it, in .libs or in build; CC (cc).
+#
+# A question is a file of its own: NAME.c, with a line "Libraries:", is built for each library and run for
+# each round; NAME.sh, which begins with #!, runs once, with LIBRARIES_FOUND, LIBUV_DIR, CC, ROUNDS and
+# SCALE in the environment, and prints lines "question library round case unit value", separated by tabs.
+# If it has a line "# Programs: NAME", those of NAME.c are built before.
 
 set -u
 cd "$(dirname "$0")/.." || exit 2
@@ -15,17 +21,27 @@ ROUNDS=${ROUNDS:-7}
 SCALE=${SCALE:-1}
 FORMAT=${FORMAT:-table}
 CASE=${CASE:-}
+LIBUV_DIR=${LIBUV_DIR:-}
+LIBRARIES=${LIBRARIES:-evloop libuv libev libevent bare}
 out=build/bench
+results=$out/results.tsv
+limit=300 # seconds for a program, which takes one or two
+failures=0
 mkdir -p $out
 
-die() {
+say() {
+    [ -t 2 ] && printf '\r\033[K' >&2
     echo "bench: $*" >&2
+}
+
+die() {
+    say "$*"
     exit 1
 }
 
 # ---- Libraries ----
 
-# The first libuv.a of a build of libuv's, by its directory.
+# The first libuv.a of a build of libuv's.
 libuv_archive() {
     for archive in "$LIBUV_DIR"/libuv.a "$LIBUV_DIR"/.libs/libuv.a "$LIBUV_DIR"/build/libuv.a \
         "$LIBUV_DIR"/out/libuv.a; do
@@ -34,42 +50,100 @@ libuv_archive() {
     return 1
 }
 
-# Compiler flags of a library, before and after the source; fails when it is not there.
+# What pkg-config knows; without it, or without its file, the compiler may find the library all the same.
+package_flags() { # --cflags|--libs OTHERWISE PACKAGE...
+    option=$1 otherwise=$2
+    shift 2
+    pkg-config "$option" "$@" 2>/dev/null || echo "$otherwise"
+}
+
+# Compiler flags of a library, before and after the source.
 flags_of() { # LIBRARY cflags|libs
-    case $1-$2 in
-    evloop-cflags) echo "-DBENCH_EVLOOP" ;;
-    bare-cflags) echo "-DBENCH_BARE" ;;
-    evloop-libs | bare-libs) echo "-pthread" ;;
-    libuv-cflags)
-        if [ -n "${LIBUV_DIR:-}" ]; then
-            libuv_archive >/dev/null && [ -f "$LIBUV_DIR/include/uv.h" ] && echo "-DBENCH_LIBUV -I$LIBUV_DIR/include"
-        else
-            flags=$(pkg-config --cflags libuv 2>/dev/null) && echo "-DBENCH_LIBUV $flags"
-        fi
+    case $1-$2-${LIBUV_DIR:+dir} in
+    evloop-cflags-*) echo "-DBENCH_EVLOOP" ;;
+    bare-cflags-*) echo "-DBENCH_BARE" ;;
+    evloop-libs-* | bare-libs-*) echo "-pthread" ;;
+    libuv-cflags-dir) echo "-DBENCH_LIBUV -I$LIBUV_DIR/include" ;;
+    libuv-libs-dir) echo "$(libuv_archive) -pthread -ldl -lrt" ;;
+    libuv-cflags-) echo "-DBENCH_LIBUV $(package_flags --cflags '' libuv)" ;;
+    libuv-libs-) echo "$(package_flags --libs -luv libuv) -pthread" ;;
+    libev-cflags-*) echo "-DBENCH_LIBEV -fno-strict-aliasing" ;;
+    libev-libs-*) echo "-lev -lm -pthread" ;; # pkg-config does not know it
+    libevent-cflags-*) echo "-DBENCH_LIBEVENT $(package_flags --cflags '' libevent_core libevent_pthreads)" ;;
+    libevent-libs-*)
+        echo "$(package_flags --libs '-levent_core -levent_pthreads' libevent_core libevent_pthreads) -pthread"
         ;;
-    libuv-libs)
-        if [ -n "${LIBUV_DIR:-}" ]; then
-            echo "$(libuv_archive) -pthread -ldl -lrt"
-        else
-            pkg-config --libs libuv
-        fi
-        ;;
-    # libev has no file for pkg-config.
-    libev-cflags)
-        echo '#include <ev.h>' | $CC -E -x c - >/dev/null 2>&1 && echo "-DBENCH_LIBEV -fno-strict-aliasing"
-        ;;
-    libev-libs) echo "-lev -lm -pthread" ;;
-    libevent-cflags)
-        flags=$(pkg-config --cflags libevent_core libevent_pthreads 2>/dev/null) && echo "-DBENCH_LIBEVENT $flags"
-        ;;
-    libevent-libs) echo "$(pkg-config --libs libevent_core libevent_pthreads) -pthread" ;;
     esac
 }
 
-available=
-for library in ${LIBRARIES:-evloop libuv libev libevent bare}; do
-    flags_of $library cflags >/dev/null && available="$available $library"
-done
+# Whether a program with the library builds.
+works() { # LIBRARY HEADER
+    if [ "$1" = libuv ] && [ -n "$LIBUV_DIR" ]; then
+        libuv_archive >/dev/null && [ -f "$LIBUV_DIR/include/uv.h" ] || return
+    fi
+    printf '#include <%s>\nint main(void) { return 0; }\n' "$2" >$out/probe.c
+    $CC $(flags_of $1 cflags) -o $out/probe $out/probe.c $(flags_of $1 libs) >$out/probe.log 2>&1
+}
+
+need() { # LIBRARY HEADER PACKAGE
+    works $1 $2 && return
+    if [ $1 = libuv ] && [ -n "$LIBUV_DIR" ]; then
+        say "libuv is left out: LIBUV_DIR=$LIBUV_DIR has no include/uv.h, or no libuv.a that was built"
+    elif command -v pkg-config >/dev/null; then
+        say "$1 is missing, so it is left out; install it, for example: apt-get install $3"
+    else
+        say "$1 is missing, so it is left out; install it, for example: apt-get install $3 pkg-config"
+    fi
+    return 1
+}
+
+is_there() { # LIBRARY
+    case $1 in
+    evloop | bare) ;;
+    libuv) need libuv uv.h libuv1-dev ;;
+    libev) need libev ev.h libev-dev ;;
+    libevent) need libevent event2/event.h libevent-dev ;;
+    *) die "there is no library '$1': evloop libuv libev libevent bare" ;;
+    esac
+}
+
+find_libraries() {
+    available=
+    for library in $LIBRARIES; do
+        is_there $library && available="$available $library"
+    done
+    available=${available# }
+    [ -n "$available" ] || die "there is no library to measure"
+}
+
+# ---- Questions ----
+
+programs() {
+    for file in bench/*.c; do
+        grep -q 'Libraries: ' $file && basename $file .c
+    done
+}
+
+scripts() {
+    for file in bench/*.sh; do
+        case $file in */run.sh | */check.sh | */chart.sh) continue ;; esac
+        head -n 1 $file | grep -q '^#!' && basename $file .sh
+    done
+}
+
+# Those of the names on the input that ONLY asks for.
+wanted() {
+    while read -r name; do
+        case ,${ONLY:-$name}, in *,"$name",*) echo $name ;; esac
+    done
+}
+
+check_only() {
+    for name in $(echo "${ONLY:-}" | tr ',' ' '); do
+        { programs; scripts; } | grep -qx "$name" ||
+            die "there is no question '$name': $({ programs; scripts; } | paste -s -d ' ' -)"
+    done
+}
 
 # ---- Building ----
 
@@ -78,6 +152,7 @@ build() { # QUESTION LIBRARY
     command="$CC -std=gnu99 -O2 -g -Wall -Wextra $(flags_of $2 cflags) -o $program bench/$1.c $(flags_of $2 libs)"
     [ "$(cat $program.command 2>/dev/null)" = "$command" ] && [ $program -nt bench/$1.c ] &&
         [ $program -nt evloop.h ] && [ -z "$(find bench -name '*.h' -newer $program)" ] && return
+    [ -t 2 ] && printf '\rbuilding %s for %s\033[K' $1 $2 >&2
     rm -f $program.command
     $command || die "$1 does not build for $2"
     echo "$command" >$program.command
@@ -89,52 +164,136 @@ libraries_of() { # QUESTION
     done
 }
 
+# The network benchmarks' other side.
+build_load() {
+    [ -f bench/load.c ] || return 0
+    [ $out/load -nt bench/load.c ] && [ -z "$(find bench -name '*.h' -newer $out/load)" ] ||
+        $CC -std=gnu99 -O2 -g -Wall -Wextra -o $out/load bench/load.c -pthread || die "bench/load.c does not build"
+}
+
+# The iteration is there for the versions that it prints.
+build_all() {
+    needed=$(for script in $(scripts | wanted); do
+        sed -n 's/^# Programs: //p' bench/$script.sh
+    done)
+    for question in iteration $needed $(programs | wanted); do
+        for library in $(libraries_of $question); do
+            build $question $library
+        done
+    done
+    build_load
+}
+
 # ---- Running ----
 
-questions=$(for file in bench/*.c; do
-    grep -q 'Libraries: ' $file && basename $file .c
-done)
-[ -z "${ONLY:-}" ] || questions=$(echo "$ONLY" | tr ',' ' ')
+# A program that hangs must not keep the others from their turns.
+limited() { # COMMAND...
+    if command -v timeout >/dev/null; then
+        timeout $limit "$@"
+    else
+        "$@"
+    fi
+}
 
-if grep -q '^int main' bench/load.c 2>/dev/null; then
-    [ $out/load -nt bench/load.c ] || $CC -std=gnu99 -O2 -g -Wall -Wextra -o $out/load bench/load.c -pthread ||
-        die "bench/load.c does not build"
-fi
-for question in $questions; do
-    [ -f bench/$question.c ] || die "there is no bench/$question.c"
-    for library in $(libraries_of $question); do
-        build $question $library
-    done
-done
+failed() { # QUESTION LIBRARY
+    failures=$((failures + 1))
+    say "$1 of $2 failed: left out from here on"
+    running=$(for name in $running; do
+        [ $name = $2 ] || echo $name
+    done)
+}
 
-results=$out/results.tsv
-: >$results
-for question in $questions; do
+run_program() { # QUESTION
+    running=$(libraries_of $1)
     round=0 # the first one warms up
     while [ $round -le "$ROUNDS" ]; do
-        for library in $(libraries_of $question); do
-            [ -t 2 ] && printf '\r%s %s %s  \033[K' "$question" "$round/$ROUNDS" "$library" >&2
-            $out/$question-$library --scale "$SCALE" ${CASE:+--case "$CASE"} >$out/round.tsv ||
-                die "$question of $library failed"
-            [ $round -eq 0 ] || sed "s/^/$question	$library	$round	/" $out/round.tsv >>$results
+        for library in $running; do
+            [ -t 2 ] && printf '\r%s: round %s of %s, %s\033[K' "$1" $round "$ROUNDS" $library >&2
+            if ! limited $out/$1-$library --scale "$SCALE" ${CASE:+--case "$CASE"} >$out/round.tsv; then
+                failed $1 $library
+            elif [ $round -gt 0 ]; then
+                sed "s/^/$1	$library	$round	/" $out/round.tsv >>$results
+            fi
         done
         round=$((round + 1))
     done
-done
-[ -t 2 ] && printf '\r\033[K' >&2
+}
+
+run_script() { # QUESTION
+    [ -t 2 ] && printf '\r%s\033[K' "$1" >&2
+    if CC=$CC LIBUV_DIR=$LIBUV_DIR LIBRARIES_FOUND=$available ROUNDS=$ROUNDS SCALE=$SCALE CASE=$CASE \
+        sh bench/$1.sh >$out/script.tsv; then
+        # Scripts need not know --case.
+        awk -F '\t' -v part="$CASE" 'part == "" || index($4, part)' $out/script.tsv >>$results
+    else
+        failures=$((failures + 1))
+        say "$1 failed: left out"
+    fi
+}
 
 # ---- Printing ----
 
-versions() {
-    echo "system: $(uname -srm), $(sed -n 's/^model name[^:]*: //p' /proc/cpuinfo 2>/dev/null | head -n 1), $(getconf _NPROCESSORS_ONLN) cores"
-    echo "compiler: $($CC --version | head -n 1), -O2"
-    for library in $available; do
-        for program in $out/*-$library; do
-            [ -x "$program" ] && "$program" --version && break
-        done
-    done
-    echo "rounds: $ROUNDS, after one to warm up, the libraries in turns"
+processor() {
+    name=$(sed -n 's/^model name[^:]*: //p' /proc/cpuinfo 2>/dev/null | head -n 1)
+    [ -n "$name" ] || name=$(sysctl -n machdep.cpu.brand_string 2>/dev/null || sysctl -n hw.model 2>/dev/null)
+    echo "${name:-an unknown processor}, $(getconf _NPROCESSORS_ONLN) cores"
 }
 
-[ "$FORMAT" = csv ] || versions
-awk -v format="$FORMAT" -f bench/table.awk $results
+load_average() {
+    uptime | sed 's/.*load average[s]*: *//'
+}
+
+# Whether more than half of a processor was in use in the last minute, before it began.
+is_busy() { # LOAD
+    awk -v load="${1%%,*}" 'BEGIN { exit load <= 0.5 }'
+}
+
+# How it was measured: lines "name: text".
+describe() { # LOAD-BEFORE
+    echo "system: $(uname -srm); $(processor)"
+    echo "compiler: $($CC --version | head -n 1), -O2"
+    echo "libraries: $(for library in $available; do
+        [ $library = bare ] || $out/iteration-$library --version
+    done | paste -s -d ';' - | sed 's/;/, /g')"
+    echo "rounds: $ROUNDS after one to warm up, the libraries in turns, at scale $SCALE"
+    echo "load average: $1 before, $(load_average) after$(is_busy "$1" && echo ': busy, so look at the ratios')"
+    echo "to libuv: how many times better in the same round; the median of the rounds, and the least and the most"
+}
+
+print_table() {
+    case $FORMAT in
+    table) cat $out/description.txt ;;
+    markdown) sed 's/^/- /' $out/description.txt ;;
+    esac
+    awk -v format="$FORMAT" -f bench/table.awk $results
+}
+
+# ---- The run ----
+
+case $FORMAT in
+table | markdown | csv) ;;
+*) die "FORMAT is one of table, markdown and csv" ;;
+esac
+
+if [ "${1:-}" = --table ]; then
+    [ -s $results ] && [ -f $out/description.txt ] || die "there are no results yet"
+    print_table
+    exit
+fi
+
+before=$(load_average)
+check_only
+find_libraries
+build_all
+rm -f $out/description.txt
+: >$results
+for question in $(programs | wanted); do
+    run_program $question
+done
+for question in $(scripts | wanted); do
+    run_script $question
+done
+[ -t 2 ] && printf '\r\033[K' >&2
+describe "$before" >$out/description.txt
+print_table || failures=$((failures + 1))
+[ $failures -eq 0 ] || die "$failures of the benchmarks failed"
