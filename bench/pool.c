@@ -1,225 +1,235 @@
-/* cc -O2 -o pool bench/pool.c -pthread */
-/* What a job on the worker pool costs, from the loop to a thread and back, when jobs come in batches:
- * the next batch starts when the last one is done. With libuv beside it, in the same run:
+/* A job on the worker pool, from the loop to a thread and back.
+ * Libraries: evloop libuv
  *
- *     cc -O2 -DWITH_LIBUV -o pool bench/pool.c -pthread -luv
- *
- * The libraries take turns. Printed are nanoseconds for each job, the median of the rounds. */
-#define EVLOOP_IMPLEMENTATION
-#include "../evloop.h"
+ * Empty jobs come in batches: the next batch starts when the last job of this one is done. In the other
+ * cases 64 jobs are under way, each that ends starts the next one, and some are long; what counts is how
+ * long the others, which do nothing, take from their start to their callback. "mixed": every 16th job
+ * burns 2 ms of CPU, so that all threads are busy and everyone waits in the queue. "blocked": two
+ * threads sit in jobs that sleep for 2 ms, as if for a disk, and two are free: nobody has to wait unless
+ * a job stands behind a sleeper. Both pools have their default of 4 threads. */
+#include "bench.h"
 
-#if defined(WITH_LIBUV)
-#include <uv.h>
-#endif
-
-enum { ROUNDS = 7, MOST = 10000 };
-
-typedef struct {
-    const char *name;
-    double (*work)(unsigned batch, unsigned jobs);
-    double (*stat)(unsigned batch, unsigned jobs);
-} library_t;
-
-static unsigned to_start, to_end; /* of all jobs; of the batch */
-
-static void check(int ok, const char *what) {
-    if (ok)
-        return;
-    fprintf(stderr, "pool: %s\n", what);
-    exit(1);
-}
-
-/* ---- evloop.h ---- */
-
-static evl_loop_t evl_loop;
-static evl_work_t evl_works[MOST];
-static evl_fs_t evl_stats[MOST];
-
-static void evl_nothing(evl_work_t *work) {
-    (void)work;
-}
-
-static void evl_work_batch(unsigned batch);
-
-static void on_evl_work(evl_work_t *work, int status) {
-    (void)work;
-    check(status == 0, "evl_queue_work: the job failed");
-    if (--to_end == 0 && to_start > 0)
-        evl_work_batch((unsigned)(uintptr_t)evl_loop.data);
-}
-
-static void evl_work_batch(unsigned batch) {
-    to_start -= batch;
-    to_end = batch;
-    for (unsigned i = 0; i < batch; i++)
-        check(evl_queue_work(&evl_loop, &evl_works[i], evl_nothing, on_evl_work) == 0,
-              "evl_queue_work failed");
-}
-
-static double evl_work(unsigned batch, unsigned jobs) {
-    uint64_t begin;
-    check(evl_loop_init(&evl_loop) == 0, "evl_loop_init failed");
-    evl_loop.data = (void *)(uintptr_t)batch;
-    to_start = jobs;
-    begin = evl_hrtime();
-    evl_work_batch(batch);
-    evl_run(&evl_loop, EVL_RUN_DEFAULT);
-    begin = evl_hrtime() - begin;
-    check(evl_loop_close(&evl_loop) == 0, "evl_loop_close failed");
-    return (double)begin / jobs;
-}
-
-static void evl_stat_batch(unsigned batch);
-
-static void on_evl_stat(evl_fs_t *stat) {
-    check(stat->result == 0, "evl_fs_stat: the job failed");
-    evl_fs_req_cleanup(stat);
-    if (--to_end == 0 && to_start > 0)
-        evl_stat_batch((unsigned)(uintptr_t)evl_loop.data);
-}
-
-static void evl_stat_batch(unsigned batch) {
-    to_start -= batch;
-    to_end = batch;
-    for (unsigned i = 0; i < batch; i++)
-        check(evl_fs_stat(&evl_loop, &evl_stats[i], ".", on_evl_stat) == 0, "evl_fs_stat failed");
-}
-
-static double evl_stat(unsigned batch, unsigned jobs) {
-    uint64_t begin;
-    check(evl_loop_init(&evl_loop) == 0, "evl_loop_init failed");
-    evl_loop.data = (void *)(uintptr_t)batch;
-    to_start = jobs;
-    begin = evl_hrtime();
-    evl_stat_batch(batch);
-    evl_run(&evl_loop, EVL_RUN_DEFAULT);
-    begin = evl_hrtime() - begin;
-    check(evl_loop_close(&evl_loop) == 0, "evl_loop_close failed");
-    return (double)begin / jobs;
-}
-
-/* ---- libuv ---- */
-
-#if defined(WITH_LIBUV)
-
-static uv_loop_t uv_loop;
-static uv_work_t uv_works[MOST];
-static uv_fs_t uv_stats[MOST];
-
-static void uv_nothing(uv_work_t *work) {
-    (void)work;
-}
-
-static void uv_work_batch(unsigned batch);
-
-static void on_uv_work(uv_work_t *work, int status) {
-    (void)work;
-    check(status == 0, "uv_queue_work: the job failed");
-    if (--to_end == 0 && to_start > 0)
-        uv_work_batch((unsigned)(uintptr_t)uv_loop.data);
-}
-
-static void uv_work_batch(unsigned batch) {
-    to_start -= batch;
-    to_end = batch;
-    for (unsigned i = 0; i < batch; i++)
-        check(uv_queue_work(&uv_loop, &uv_works[i], uv_nothing, on_uv_work) == 0,
-              "uv_queue_work failed");
-}
-
-static double uv_work(unsigned batch, unsigned jobs) {
-    uint64_t begin;
-    check(uv_loop_init(&uv_loop) == 0, "uv_loop_init failed");
-    uv_loop.data = (void *)(uintptr_t)batch;
-    to_start = jobs;
-    begin = uv_hrtime();
-    uv_work_batch(batch);
-    uv_run(&uv_loop, UV_RUN_DEFAULT);
-    begin = uv_hrtime() - begin;
-    check(uv_loop_close(&uv_loop) == 0, "uv_loop_close failed");
-    return (double)begin / jobs;
-}
-
-static void uv_stat_batch(unsigned batch);
-
-static void on_uv_stat(uv_fs_t *stat) {
-    check(stat->result == 0, "uv_fs_stat: the job failed");
-    uv_fs_req_cleanup(stat);
-    if (--to_end == 0 && to_start > 0)
-        uv_stat_batch((unsigned)(uintptr_t)uv_loop.data);
-}
-
-static void uv_stat_batch(unsigned batch) {
-    to_start -= batch;
-    to_end = batch;
-    for (unsigned i = 0; i < batch; i++)
-        check(uv_fs_stat(&uv_loop, &uv_stats[i], ".", on_uv_stat) == 0, "uv_fs_stat failed");
-}
-
-static double uv_stat(unsigned batch, unsigned jobs) {
-    uint64_t begin;
-    check(uv_loop_init(&uv_loop) == 0, "uv_loop_init failed");
-    uv_loop.data = (void *)(uintptr_t)batch;
-    to_start = jobs;
-    begin = uv_hrtime();
-    uv_stat_batch(batch);
-    uv_run(&uv_loop, UV_RUN_DEFAULT);
-    begin = uv_hrtime() - begin;
-    check(uv_loop_close(&uv_loop) == 0, "uv_loop_close failed");
-    return (double)begin / jobs;
-}
-
-#endif
-
-static const library_t libraries[] = {
-    {"evloop.h", evl_work, evl_stat},
-#if defined(WITH_LIBUV)
-    {"libuv", uv_work, uv_stat},
-#endif
+enum {
+    EMPTY_1 = 20000, /* jobs in all, by batch */
+    EMPTY_64 = 200000,
+    EMPTY_10000 = 500000,
+    MOST = 10000,
+    UNDER_WAY = 64,
+    MIXED = 3200,
+    BESIDE = 100000,
+    LONG_NS = 2000000
 };
 
-enum { LIBRARIES = sizeof(libraries) / sizeof(libraries[0]) };
+static enum { EMPTY, MIX, BLOCKED } mode;
+static unsigned batch;                 /* empty: how many start together */
+static unsigned to_start, to_end;      /* of all jobs; empty: to_end is of the batch */
+static unsigned started, ended;        /* jobs and callbacks so far */
+static uint64_t started_ns[UNDER_WAY]; /* of the job in a slot; 0 for a long one */
+static uint64_t *waited_ns;            /* of the short jobs that ended */
+static unsigned short_count;
 
-/* ---- Running and printing ---- */
+/* Each library defines these: start_job() queues the request with the number `slot`. */
+static void open_loop(void);
+static void start_job(unsigned slot, int is_long);
+static void run_loop(void);
+static void close_loop(void);
+
+/* Work for a thread, by its own CPU time: the same however many threads share a core. */
+static void burn(void) {
+    struct timespec from, now;
+    volatile uint32_t sink = 1;
+    clock_gettime(CLOCK_THREAD_CPUTIME_ID, &from);
+    do {
+        uint32_t seed = sink;
+        for (int i = 0; i < 10000; i++)
+            bench_random(&seed);
+        sink = seed;
+        clock_gettime(CLOCK_THREAD_CPUTIME_ID, &now);
+    } while ((now.tv_sec - from.tv_sec) * 1000000000LL + now.tv_nsec - from.tv_nsec < LONG_NS);
+}
+
+static void start_batch(void) {
+    to_start -= batch;
+    to_end = batch;
+    for (unsigned i = 0; i < batch; i++)
+        start_job(i, 0);
+}
+
+/* What a long job does. */
+static void work_for_long(void) {
+    struct timespec pause = {0, LONG_NS};
+    if (mode == MIX)
+        burn();
+    else
+        nanosleep(&pause, NULL);
+}
+
+/* Of those that burn every 16th is one; two of the 64 slots sleep. */
+static void start_mixed(unsigned slot) {
+    int is_long = mode == MIX ? started % 16 == 15 : slot % 32 == 31;
+    started++;
+    to_start--;
+    started_ns[slot] = is_long ? 0 : bench_now_ns();
+    start_job(slot, is_long);
+}
+
+/* Each library's callback ends here. */
+static void job_ended(unsigned slot) {
+    ended++;
+    to_end--;
+    if (mode == EMPTY) {
+        if (to_end == 0 && to_start > 0)
+            start_batch();
+        return;
+    }
+    if (started_ns[slot] != 0)
+        waited_ns[short_count++] = bench_now_ns() - started_ns[slot];
+    if (to_start > 0)
+        start_mixed(slot);
+}
+
+#if defined(BENCH_EVLOOP)
+
+static evl_loop_t loop;
+static evl_work_t works[MOST];
+
+static void work_nothing(evl_work_t *work) {
+    (void)work;
+}
+
+static void work_long(evl_work_t *work) {
+    (void)work;
+    work_for_long();
+}
+
+static void on_work(evl_work_t *work, int status) {
+    bench_check(status == 0, "the job");
+    job_ended((unsigned)(work - works));
+}
+
+static void start_job(unsigned slot, int is_long) {
+    bench_check(evl_queue_work(&loop, &works[slot], is_long ? work_long : work_nothing, on_work) ==
+                    0,
+                "evl_queue_work");
+}
+
+static void open_loop(void) {
+    bench_check(evl_loop_init(&loop) == 0, "evl_loop_init");
+}
+
+static void run_loop(void) {
+    bench_check(evl_run(&loop, EVL_RUN_DEFAULT) == 0, "evl_run");
+}
+
+static void close_loop(void) {
+    bench_check(evl_loop_close(&loop) == 0, "evl_loop_close");
+}
+
+#elif defined(BENCH_LIBUV)
+
+static uv_loop_t loop;
+static uv_work_t works[MOST];
+
+static void work_nothing(uv_work_t *work) {
+    (void)work;
+}
+
+static void work_long(uv_work_t *work) {
+    (void)work;
+    work_for_long();
+}
+
+static void on_work(uv_work_t *work, int status) {
+    bench_check(status == 0, "the job");
+    job_ended((unsigned)(work - works));
+}
+
+static void start_job(unsigned slot, int is_long) {
+    bench_check(uv_queue_work(&loop, &works[slot], is_long ? work_long : work_nothing, on_work) ==
+                    0,
+                "uv_queue_work");
+}
+
+static void open_loop(void) {
+    bench_check(uv_loop_init(&loop) == 0, "uv_loop_init");
+}
+
+static void run_loop(void) {
+    bench_check(uv_run(&loop, UV_RUN_DEFAULT) == 0, "uv_run");
+}
+
+static void close_loop(void) {
+    bench_check(uv_loop_close(&loop) == 0, "uv_loop_close");
+}
+
+#endif
+
+/* Nanoseconds for each of so many jobs. */
+static double run_empty(unsigned size, unsigned batches) {
+    uint64_t begin = bench_now_ns();
+    batch = size;
+    to_start = size * batches;
+    ended = 0;
+    start_batch();
+    run_loop();
+    begin = bench_now_ns() - begin;
+    bench_check(ended == size * batches, "running every job once");
+    return (double)begin / ended;
+}
+
+static void measure_empty(const char *name, unsigned size, unsigned jobs) {
+    if (bench_wants(name))
+        bench_report(name, "ns", run_empty(size, bench_scaled(jobs / size)));
+}
 
 static int by_size(const void *a, const void *b) {
-    double x = *(const double *)a, y = *(const double *)b;
+    uint64_t x = *(const uint64_t *)a, y = *(const uint64_t *)b;
     return (x > y) - (x < y);
 }
 
-static void measure(const char *what, unsigned batch, unsigned jobs, int stats) {
-    double costs[LIBRARIES][ROUNDS];
-    jobs -= jobs % batch;
-    for (int round = 0; round < ROUNDS; round++)
-        for (int i = 0; i < LIBRARIES; i++)
-            costs[i][round] =
-                stats ? libraries[i].stat(batch, jobs) : libraries[i].work(batch, jobs);
-    printf("%-14s %7u", what, batch);
-    for (int i = 0; i < LIBRARIES; i++) {
-        qsort(costs[i], ROUNDS, sizeof(costs[i][0]), by_size);
-        printf(" %9.0f", costs[i][ROUNDS / 2]);
-    }
-    if (LIBRARIES > 1)
-        printf("     %.2f", costs[0][ROUNDS / 2] / costs[LIBRARIES - 1][ROUNDS / 2]);
-    printf("\n");
+static void report_waited(const char *name, const char *which, unsigned per_mille) {
+    char text[64];
+    snprintf(text, sizeof(text), "%s: short %s", name, which);
+    bench_report(text, "us", waited_ns[(uint64_t)short_count * per_mille / 1000] / 1e3);
 }
 
-/* Options: a batch and a number of jobs, for that alone. */
+static void measure_mixed(const char *name, int how, unsigned jobs) {
+    char text[64];
+    uint64_t begin;
+    if (!bench_wants(name))
+        return;
+    mode = how;
+    waited_ns = (uint64_t *)calloc(jobs, sizeof(waited_ns[0]));
+    bench_check(waited_ns != NULL, "calloc");
+    to_start = to_end = jobs;
+    started = ended = short_count = 0;
+    begin = bench_now_ns();
+    for (unsigned i = 0; i < UNDER_WAY && i < jobs; i++)
+        start_mixed(i);
+    run_loop();
+    begin = bench_now_ns() - begin;
+    bench_check(ended == jobs && started == jobs && short_count <= jobs, "running every job once");
+    qsort(waited_ns, short_count, sizeof(waited_ns[0]), by_size);
+    report_waited(name, "median", 500);
+    report_waited(name, "p99", 990);
+    if (how == BLOCKED)
+        report_waited(name, "p99.9", 999);
+    snprintf(text, sizeof(text), "%s: all", name);
+    bench_report(text, "us/job", begin / 1e3 / jobs);
+    free(waited_ns);
+}
+
 int main(int argc, char **argv) {
-    unsigned batch = argc > 2 ? (unsigned)strtoul(argv[1], NULL, 10) : 0;
-    unsigned jobs = argc > 2 ? (unsigned)strtoul(argv[2], NULL, 10) : 0;
-    printf("%-14s %7s", "ns per job", "batch");
-    for (int i = 0; i < LIBRARIES; i++)
-        printf(" %9s", libraries[i].name);
-    printf(LIBRARIES > 1 ? "    ratio\n" : "\n");
-    if (batch > 0 && batch <= MOST && jobs >= batch) {
-        measure("empty", batch, jobs, 0);
-        return 0;
-    }
-    measure("empty", 1, 20000, 0);
-    measure("empty", 64, 300000, 0);
-    measure("empty", MOST, 500000, 0);
-    measure("stat", 1, 20000, 1);
-    measure("stat", 64, 200000, 1);
+    bench_begin(argc, argv);
+    unsetenv("EVLOOP_THREADPOOL_SIZE");
+    unsetenv("UV_THREADPOOL_SIZE");
+    open_loop();
+    run_empty(UNDER_WAY, 10); /* the threads start with the first job */
+    measure_empty("batches of 1", 1, EMPTY_1);
+    measure_empty("batches of 64", 64, EMPTY_64);
+    measure_empty("batches of 10000", MOST, EMPTY_10000);
+    measure_mixed("mixed", MIX, bench_scaled(MIXED));
+    measure_mixed("blocked", BLOCKED, bench_scaled(BESIDE));
+    close_loop();
     return 0;
 }
