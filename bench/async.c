@@ -5,6 +5,7 @@
  * Bare is an eventfd for each handle, watched edge-triggered: every send is a system call. */
 #include "bench.h"
 
+#include <fcntl.h>
 #include <pthread.h>
 #include <sched.h>
 #include <semaphore.h>
@@ -188,8 +189,9 @@ static inline void send_to(unsigned index) {
     evuser_trigger(&handles[index].event);
 }
 
+/* One iteration: without EVLOOP_ONCE it would ask the kernel again after the callbacks. */
 static inline void run_once(void) {
-    event_base_loop(loop, EVLOOP_NONBLOCK | EVLOOP_NO_EXIT_ON_EMPTY);
+    event_base_loop(loop, EVLOOP_ONCE | EVLOOP_NONBLOCK | EVLOOP_NO_EXIT_ON_EMPTY);
 }
 
 static void run(void) {
@@ -282,7 +284,7 @@ static unsigned chained;
 static void on_sent(unsigned index) {
     __atomic_store_n(&handles[index].runs, handles[index].runs + 1, __ATOMIC_RELEASE);
     received++;
-    if (answering)
+    if (answering && index != last)
         bench_check(sem_post(&answer) == 0, "sem_post");
     if (links > 0 && --links > 0)
         send_to((index + 617) % chained);
@@ -358,6 +360,7 @@ typedef struct {
 } sender_t;
 
 static sem_t go;
+static cpu_set_t processors;
 static uint64_t deadline_ns;
 static unsigned senders_left;
 
@@ -381,13 +384,29 @@ static void *send_rounds(void *arg) {
     return NULL;
 }
 
-/* Runs the loop while threads send to it. Returns how long that took. */
-static double run_beside(unsigned threads, void *(*start)(void *), sender_t *senders) {
+/* Keeps a thread on one of the processors, counted over and over those that the program may use. */
+static void keep_on(pthread_t thread, unsigned place) {
+    cpu_set_t one;
+    unsigned at = 0;
+    for (place %= (unsigned)CPU_COUNT(&processors); place > 0 || !CPU_ISSET(at, &processors); at++)
+        place -= CPU_ISSET(at, &processors) ? 1 : 0;
+    CPU_ZERO(&one);
+    CPU_SET(at, &one);
+    bench_check(pthread_setaffinity_np(thread, sizeof(one), &one) == 0, "pthread_setaffinity_np");
+}
+
+/* Runs the loop while threads send to it: each stays on a processor, since where the system would put
+ * them decides everything. Returns how long it took. */
+static double run_beside(unsigned threads, void *(*start)(void *), sender_t *senders, int apart) {
     pthread_t ids[SENDERS];
     uint64_t begin, end;
+    unsigned others = (unsigned)CPU_COUNT(&processors) - 1;
     senders_left = threads;
-    for (unsigned i = 0; i < threads; i++)
+    keep_on(pthread_self(), 0);
+    for (unsigned i = 0; i < threads; i++) {
         bench_check(pthread_create(&ids[i], NULL, start, &senders[i]) == 0, "pthread_create");
+        keep_on(ids[i], apart && others > 0 ? 1 + i % others : 0);
+    }
     begin = bench_now_ns();
     deadline_ns = begin + bench_scaled(FLOOD_US) * UINT64_C(1000);
     for (unsigned i = 0; i < threads; i++)
@@ -396,6 +415,7 @@ static double run_beside(unsigned threads, void *(*start)(void *), sender_t *sen
     end = bench_now_ns();
     for (unsigned i = 0; i < threads; i++)
         bench_check(pthread_join(ids[i], NULL) == 0, "pthread_join");
+    bench_check(sched_setaffinity(0, sizeof(processors), &processors) == 0, "sched_setaffinity");
     return (double)(end - begin);
 }
 
@@ -433,7 +453,7 @@ static void measure_flood(unsigned threads, unsigned count) {
         sender_t sender = {i * count / threads, count, 0, 0};
         senders[i] = sender;
     }
-    ns = run_beside(threads, send_rounds, senders);
+    ns = run_beside(threads, send_rounds, senders, 1);
     callbacks = received - 1;
     for (unsigned i = 0; i < threads; i++)
         rounds += senders[i].rounds;
@@ -450,7 +470,7 @@ static void measure_turns(void) {
     if (!bench_wants("flood in turns, 1 thread, 1000 handles"))
         return;
     begin_case(ROUND, 1);
-    ns = run_beside(1, send_rounds, &sender);
+    ns = run_beside(1, send_rounds, &sender, 1);
     check_received(ROUND, sender.rounds, sender.rounds);
     close_handles(ROUND + 1);
     bench_report("flood in turns, 1 thread, 1000 handles", "ns", ns / ROUND / sender.rounds);
@@ -458,34 +478,65 @@ static void measure_turns(void) {
 
 /* ---- A loop that sleeps ---- */
 
-static void *send_and_wait(void *arg) {
+static int loop_stat = -1; /* what the system says of the loop's thread */
+static uint64_t awaited_ns;
+
+static void open_loop_stat(void) {
+    char path[64];
+    snprintf(path, sizeof(path), "/proc/self/task/%d/stat", (int)gettid());
+    loop_stat = open(path, O_RDONLY | O_CLOEXEC);
+    bench_check(loop_stat >= 0, path);
+}
+
+/* The state follows the name, which is in parentheses. */
+static int loop_sleeps(void) {
+    char line[256];
+    const char *name_end;
+    ssize_t length = pread(loop_stat, line, sizeof(line) - 1, 0);
+    bench_check(length > 0, "reading the thread's state");
+    line[length] = '\0';
+    name_end = strrchr(line, ')');
+    return name_end != NULL && name_end[1] == ' ' && name_end[2] == 'S';
+}
+
+/* Else the answer would often come before the loop had gone to sleep again, and it would not need to be
+ * woken. Only the way from the send to the answer is measured. */
+static void *send_when_asleep(void *arg) {
     unsigned rounds = ((const sender_t *)arg)->rounds;
     bench_check(sem_wait(&go) == 0, "sem_wait");
+    awaited_ns = 0;
     for (unsigned i = 0; i < rounds; i++) {
+        uint64_t begin;
+        while (!loop_sleeps())
+            sched_yield();
+        begin = bench_now_ns();
         send_to(0);
         bench_check(sem_wait(&answer) == 0, "sem_wait");
+        awaited_ns += bench_now_ns() - begin;
     }
     send_to(last);
     return NULL;
 }
 
-static void measure_wake_up(void) {
-    sender_t sender = {0, 1, 0, bench_scaled(TRIPS)};
-    double ns;
-    if (!bench_wants("wake-up"))
+static void measure_wake_up(const char *name, int apart, unsigned trips) {
+    sender_t sender = {0, 1, 0, trips};
+    if (!bench_wants(name))
         return;
     begin_case(1, 1);
+    open_loop_stat();
     answering = 1;
-    ns = run_beside(1, send_and_wait, &sender);
+    run_beside(1, send_when_asleep, &sender, apart);
     answering = 0;
-    check_received(1, sender.rounds, sender.rounds);
+    check_received(1, trips, trips);
+    close(loop_stat);
     close_handles(2);
-    bench_report("wake-up", "ns", ns / sender.rounds);
+    bench_report(name, "ns", (double)awaited_ns / trips);
 }
 
 int main(int argc, char **argv) {
     bench_begin(argc, argv);
     bench_check(sem_init(&go, 0, 0) == 0 && sem_init(&answer, 0, 0) == 0, "sem_init");
+    bench_check(sched_getaffinity(0, sizeof(processors), &processors) == 0, "sched_getaffinity");
     measure_send(1, bench_scaled(200000));
     measure_send(100, bench_scaled(100000));
     measure_send(1000, bench_scaled(20000));
@@ -497,6 +548,7 @@ int main(int argc, char **argv) {
         measure_flood(threads, ROUND);
     }
     measure_turns();
-    measure_wake_up();
+    measure_wake_up("wake-up, same processor", 0, bench_scaled(TRIPS));
+    measure_wake_up("wake-up, other processor", 1, bench_scaled(TRIPS / 10));
     return 0;
 }
