@@ -78,6 +78,7 @@
        - [SECTION] Backend iocp
        - [SECTION] Backend poll
        - [SECTION] Callbacks and turns
+       - [SECTION] Inbox
        - [SECTION] Phases
        - [SECTION] Running
        - [SECTION] Loop lifetime
@@ -780,19 +781,18 @@ struct evl_loop_s {
             uint32_t nchunks;
         } tasks;
         evli_link_t immediates, immediate_batch;
-        evli_node_t *sent;        /* atomic: asyncs signalled and not yet seen */
-        evli_node_t *posted;      /* atomic: posts not yet seen */
-        evli_node_t *async_taken; /* taken from `sent`, for the next pass */
-        evli_node_t **async_end;  /* … the end of that */
-        evli_node_t *async_batch; /* to run in this one */
-        evli_node_t *post_batch;
-        evli_node_t *finished; /* atomic: jobs back from the pool and not yet seen */
-        evli_node_t *job_batch;
+        evli_node_t *inbox; /* atomic: what was sent to the loop and not taken yet */
+        uint32_t wakes;     /* atomic: wake-ups that senders have made */
+        uint32_t owed;      /* … that they have made or are about to make */
+        uint32_t stoppers;  /* atomic: threads inside evl_post_stop */
+        uint32_t stop;      /* atomic */
+        struct {
+            evli_node_t *taken; /* from the inbox, for the next pass */
+            evli_node_t **end;
+            evli_node_t *batch; /* to run in this one */
+        } asyncs, posts, done;
         evli_link_t jobs;     /* that are outstanding */
         evl_pool_t *pool;     /* NULL: the default one */
-        uint32_t awake;       /* atomic: 1 while a sender need not wake the loop */
-        uint32_t senders;     /* atomic: threads inside a send */
-        uint32_t stop;        /* atomic */
         int signal;           /* blocked while asleep; 0: none */
         uint32_t walks;       /* under way, one within the other */
         uint32_t late_rounds; /* of pending callbacks in this poll phase */
@@ -2585,7 +2585,7 @@ static inline evli_node_t *evli_exchange_node(evli_node_t **p, evli_node_t *valu
 
 /* Stores `value` if *p is *expected; else puts what *p is into *expected and returns 0. */
 static inline int evli_cas_node(evli_node_t **p, evli_node_t **expected, evli_node_t *value) {
-    return __atomic_compare_exchange_n(p, expected, value, 1, __ATOMIC_SEQ_CST, __ATOMIC_RELAXED);
+    return __atomic_compare_exchange_n(p, expected, value, 0, __ATOMIC_SEQ_CST, __ATOMIC_RELAXED);
 }
 
 #elif EVLI_ATOMICS == EVLI_MSVC_ATOMICS
@@ -7120,7 +7120,8 @@ enum {
 enum {
     EVLI_L_RUNNING = 0x01,
     EVLI_L_HALTED = 0x02, /* evl_run_for has spent its budget */
-    EVLI_L_IDLE_TIME = 0x04
+    EVLI_L_IDLE_TIME = 0x04,
+    EVLI_L_LENT = 0x08 /* somebody may sleep on the backend's descriptor */
 };
 
 /* Evl_loop_t.turn: what the end of a turn has to look after. */
@@ -7203,6 +7204,113 @@ EVLOOP_API uint64_t evl_now(const evl_loop_t *loop) {
 
 EVLOOP_API uint64_t evl_now_ns(const evl_loop_t *loop) {
     return loop->priv.now_ns;
+}
+
+/* ==== [SECTION] Inbox ==== */
+
+/* What is sent to a loop, from its own thread or any other, goes through one lock-free stack: asyncs,
+ * posts, and jobs that are done. While the loop sleeps, EVLI_ASLEEP lies at the bottom. The sender that
+ * finds nothing but that wakes the loop; no other touches the loop once its node is on the stack, for
+ * the loop may be gone by then. So that it is not gone for the one that does, the loop counts how many
+ * wake-ups it is owed, and is closed only when they have been made. */
+enum { EVLI_NODE_ASYNC, EVLI_NODE_POST, EVLI_NODE_JOB, EVLI_NODE_KINDS };
+
+static evli_node_t evli_asleep;
+#define EVLI_ASLEEP (&evli_asleep)
+
+/* On the stack a node has its kind in the lower bits of its `next`. */
+static inline evli_node_t *evli_node_mark(evli_node_t *next, unsigned kind) {
+    return (evli_node_t *)((uintptr_t)next | kind);
+}
+
+static inline unsigned evli_node_kind(const evli_node_t *node) {
+    return (unsigned)((uintptr_t)node->next & 3);
+}
+
+static inline evli_node_t *evli_node_next(const evli_node_t *node) {
+    return (evli_node_t *)((uintptr_t)node->next & ~(uintptr_t)3);
+}
+
+static void evli_send(evl_loop_t *loop, evli_node_t *node, unsigned kind) {
+    evli_node_t *top = evli_load_node(&loop->priv.inbox);
+    do {
+        node->next = evli_node_mark(top, kind);
+    } while (!evli_cas_node(&loop->priv.inbox, &top, node));
+    if (top == EVLI_ASLEEP) {
+        loop->priv.backend->wake(loop);
+        evli_fetch_add(&loop->priv.wakes, 1);
+    }
+}
+
+/* Before a sleep: senders wake the loop from now on. Returns whether the inbox is empty; else there is
+ * no need to sleep. */
+static int evli_inbox_sleep(evl_loop_t *loop) {
+    evli_node_t *none = NULL;
+    return evli_cas_node(&loop->priv.inbox, &none, EVLI_ASLEEP);
+}
+
+static void evli_inbox_awake(evl_loop_t *loop) {
+    evli_node_t *asleep = EVLI_ASLEEP;
+    evli_cas_node(&loop->priv.inbox, &asleep, NULL);
+}
+
+static inline int evli_inbox_empty(const evl_loop_t *loop) {
+    const evli_node_t *top = evli_load_node(&loop->priv.inbox);
+    return top == NULL || top == EVLI_ASLEEP;
+}
+
+/* Whether something that was sent waits to be run. */
+static int evli_sent(const evl_loop_t *loop) {
+    return !evli_inbox_empty(loop) || loop->priv.asyncs.taken != NULL ||
+           loop->priv.asyncs.batch != NULL || loop->priv.posts.taken != NULL ||
+           loop->priv.posts.batch != NULL || loop->priv.done.taken != NULL ||
+           loop->priv.done.batch != NULL;
+}
+
+/* A post keeps the loop alive, also one that has not been taken yet. */
+static int evli_posted(const evl_loop_t *loop) {
+    const evli_node_t *node = evli_load_node(&loop->priv.inbox);
+    if (loop->priv.posts.taken != NULL || loop->priv.posts.batch != NULL)
+        return 1;
+    for (; node != NULL && node != EVLI_ASLEEP; node = evli_node_next(node))
+        if (evli_node_kind(node) == EVLI_NODE_POST)
+            return 1;
+    return 0;
+}
+
+/* When the loop does not run, but somebody may sleep on the backend's descriptor: senders wake that. */
+static void evli_inbox_rest(evl_loop_t *loop) {
+    if (evli_sent(loop) || !evli_inbox_sleep(loop))
+        loop->priv.backend->wake(loop);
+}
+
+/* Takes what was sent, first sent first, over to the ends of what was taken before. */
+static void evli_inbox_take(evl_loop_t *loop) {
+    evli_node_t *node, *next, *chains[EVLI_NODE_KINDS] = {NULL, NULL, NULL};
+    unsigned kind;
+    if (evli_inbox_empty(loop))
+        return;
+    for (node = evli_exchange_node(&loop->priv.inbox, NULL); node != NULL && node != EVLI_ASLEEP;
+         node = next) {
+        next = evli_node_next(node);
+        kind = evli_node_kind(node);
+        node->next = chains[kind];
+        chains[kind] = node;
+    }
+    for (next = chains[EVLI_NODE_ASYNC]; next != NULL; next = next->next) {
+        EVLI_OF(next, evl_async_t, priv.node)->priv.back = loop->priv.asyncs.end;
+        *loop->priv.asyncs.end = next;
+        loop->priv.asyncs.end = &next->next;
+    }
+    for (next = *loop->priv.posts.end = chains[EVLI_NODE_POST]; next != NULL; next = next->next)
+        loop->priv.posts.end = &next->next;
+    for (next = *loop->priv.done.end = chains[EVLI_NODE_JOB]; next != NULL; next = next->next)
+        loop->priv.done.end = &next->next;
+    if (node != EVLI_ASLEEP)
+        return;
+    loop->priv.owed++;
+    if ((loop->priv.flags & (EVLI_L_RUNNING | EVLI_L_LENT)) == EVLI_L_LENT)
+        evli_inbox_rest(loop);
 }
 
 /* ==== [SECTION] Phases ==== */
@@ -7325,42 +7433,32 @@ static inline int evli_run_watchers(evl_loop_t *loop, int kind) {
 
 enum { EVLI_ASYNC_SENT = 1, EVLI_ASYNC_CLOSED = 2 };
 
-/* Takes what was sent over to the end of what was taken before. */
-static void evli_async_take(evl_loop_t *loop) {
-    evli_node_t *node;
-    for (node = evli_stack_take(&loop->priv.sent); node != NULL; node = node->next) {
-        EVLI_OF(node, evl_async_t, priv.node)->priv.back = loop->priv.async_end;
-        *loop->priv.async_end = node;
-        loop->priv.async_end = &node->next;
-    }
-}
-
-/* Takes an async out of where evli_async_take has put it. */
+/* Takes an async out of where evli_inbox_take has put it. */
 static void evli_async_remove(evl_loop_t *loop, evl_async_t *async) {
     evli_node_t *next = async->priv.node.next;
     *async->priv.back = next;
     if (next != NULL)
         EVLI_OF(next, evl_async_t, priv.node)->priv.back = async->priv.back;
-    else if (loop->priv.async_end == &async->priv.node.next)
-        loop->priv.async_end = async->priv.back;
+    else if (loop->priv.asyncs.end == &async->priv.node.next)
+        loop->priv.asyncs.end = async->priv.back;
     async->priv.back = NULL;
 }
 
 /* Calls back the asyncs that were signalled. Clearing the state comes before the callback, so a
  * send that is too late for this one makes another. */
 static int evli_run_asyncs(evl_loop_t *loop) {
-    if (loop->priv.async_batch == NULL) {
-        evli_async_take(loop);
-        loop->priv.async_batch = loop->priv.async_taken;
-        loop->priv.async_taken = NULL;
-        loop->priv.async_end = &loop->priv.async_taken;
-        if (loop->priv.async_batch != NULL)
-            EVLI_OF(loop->priv.async_batch, evl_async_t, priv.node)->priv.back =
-                &loop->priv.async_batch;
-        loop->priv.events += loop->priv.async_batch != NULL;
+    if (loop->priv.asyncs.batch == NULL) {
+        evli_inbox_take(loop);
+        loop->priv.asyncs.batch = loop->priv.asyncs.taken;
+        loop->priv.asyncs.taken = NULL;
+        loop->priv.asyncs.end = &loop->priv.asyncs.taken;
+        if (loop->priv.asyncs.batch != NULL)
+            EVLI_OF(loop->priv.asyncs.batch, evl_async_t, priv.node)->priv.back =
+                &loop->priv.asyncs.batch;
+        loop->priv.events += loop->priv.asyncs.batch != NULL;
     }
-    while (loop->priv.async_batch != NULL) {
-        evl_async_t *async = EVLI_OF(loop->priv.async_batch, evl_async_t, priv.node);
+    while (loop->priv.asyncs.batch != NULL) {
+        evl_async_t *async = EVLI_OF(loop->priv.asyncs.batch, evl_async_t, priv.node);
         if (evli_halted(loop))
             return 0;
         evli_async_remove(loop, async);
@@ -7378,15 +7476,19 @@ typedef struct {
 } evli_post_t;
 
 static int evli_run_posts(evl_loop_t *loop) {
-    if (loop->priv.post_batch == NULL)
-        loop->priv.post_batch = evli_stack_take(&loop->priv.posted);
-    while (loop->priv.post_batch != NULL) {
-        evli_post_t *post = EVLI_OF(loop->priv.post_batch, evli_post_t, node);
+    if (loop->priv.posts.batch == NULL) {
+        evli_inbox_take(loop);
+        loop->priv.posts.batch = loop->priv.posts.taken;
+        loop->priv.posts.taken = NULL;
+        loop->priv.posts.end = &loop->priv.posts.taken;
+    }
+    while (loop->priv.posts.batch != NULL) {
+        evli_post_t *post = EVLI_OF(loop->priv.posts.batch, evli_post_t, node);
         evl_task_cb cb = post->cb;
         void *arg = post->arg;
         if (evli_halted(loop))
             return 0;
-        loop->priv.post_batch = post->node.next;
+        loop->priv.posts.batch = post->node.next;
         evli_free(post);
         EVLI_CALL(loop, cb(loop, arg));
     }
@@ -7434,13 +7536,17 @@ static void evli_job_run_here(evli_job_t *job) {
 
 /* Calls back the requests that came back from the pool. */
 static int evli_run_jobs(evl_loop_t *loop) {
-    if (loop->priv.job_batch == NULL)
-        loop->priv.job_batch = evli_stack_take(&loop->priv.finished);
-    while (loop->priv.job_batch != NULL) {
-        evli_job_t *job = EVLI_OF(loop->priv.job_batch, evli_job_t, node);
+    if (loop->priv.done.batch == NULL) {
+        evli_inbox_take(loop);
+        loop->priv.done.batch = loop->priv.done.taken;
+        loop->priv.done.taken = NULL;
+        loop->priv.done.end = &loop->priv.done.taken;
+    }
+    while (loop->priv.done.batch != NULL) {
+        evli_job_t *job = EVLI_OF(loop->priv.done.batch, evli_job_t, node);
         if (evli_halted(loop))
             return 0;
-        loop->priv.job_batch = job->node.next;
+        loop->priv.done.batch = job->node.next;
         evli_list_remove(&job->own);
         loop->priv.active_reqs--;
         evli_job_run_here(job);
@@ -7526,20 +7632,11 @@ static void evli_begin_timers(evl_loop_t *loop) {
 
 /* ==== [SECTION] Running ==== */
 
-/* Whether an async or a post waits to be run. */
-static int evli_sent(const evl_loop_t *loop) {
-    return evli_load_node(&loop->priv.sent) != NULL || evli_load_node(&loop->priv.posted) != NULL ||
-           evli_load_node(&loop->priv.finished) != NULL || loop->priv.async_taken != NULL ||
-           loop->priv.async_batch != NULL || loop->priv.post_batch != NULL ||
-           loop->priv.job_batch != NULL;
-}
-
 static int evli_alive(const evl_loop_t *loop) {
     return loop->priv.active_handles > 0 || loop->priv.active_reqs > 0 ||
            loop->priv.active_tasks > 0 || evli_pending(loop) ||
            !evli_list_empty(&loop->priv.closing) || loop->priv.phase != EVLI_PHASE_NONE ||
-           (loop->priv.turn & EVLI_TURN_TASKS) || loop->priv.post_batch != NULL ||
-           evli_load_node(&loop->priv.posted) != NULL;
+           (loop->priv.turn & EVLI_TURN_TASKS) || evli_posted(loop);
 }
 
 /* How long the loop may sleep. The clock is read anew: the cached time is from before the timers'
@@ -7594,14 +7691,13 @@ EVLOOP_API uint64_t evl_metrics_idle_time(evl_loop_t *loop) {
     return now > entered ? slept + (now - entered) : slept;
 }
 
-/* Waits once. While `awake` is 0, senders wake the loop by a system call; it is cleared before the
- * last look at what they have sent, so that nothing can slip in between. */
+/* Waits once. */
 static int evli_wait(evl_loop_t *loop, uint64_t timeout_ns) {
     uint64_t before = 0;
-    int n;
+    int n, asleep = 0;
     if (timeout_ns > 0) {
-        evli_exchange(&loop->priv.awake, 0);
-        if (evli_sent(loop) || evli_load(&loop->priv.stop))
+        asleep = evli_inbox_sleep(loop);
+        if (!asleep || evli_load(&loop->priv.stop)) /* looks for it last: see evl_post_stop */
             timeout_ns = 0;
         if (loop->priv.flags & EVLI_L_IDLE_TIME)
             before = evli_sys_clock();
@@ -7609,7 +7705,8 @@ static int evli_wait(evl_loop_t *loop, uint64_t timeout_ns) {
     if (before != 0)
         evli_idle_set(loop, evli_idle_get(loop->priv.idle.slept), before);
     n = loop->priv.backend->wait(loop, timeout_ns);
-    evli_store(&loop->priv.awake, 1);
+    if (asleep)
+        evli_inbox_awake(loop);
     loop->priv.now_ns = evli_sys_clock();
     if (before != 0)
         evli_idle_set(loop, evli_idle_get(loop->priv.idle.slept) + loop->priv.now_ns - before, 0);
@@ -7675,24 +7772,23 @@ static int evli_iterate(evl_loop_t *loop, evl_run_mode mode) {
     return err;
 }
 
-/* Enters the loop: from here on senders need not wake it, and what was queued outside is drained. */
+/* Enters the loop: what was queued outside is drained. */
 static void evli_enter(evl_loop_t *loop) {
     loop->priv.flags |= EVLI_L_RUNNING;
     loop->priv.fresh_ns = 0;
-    evli_store(&loop->priv.awake, 1);
+    if (loop->priv.flags & EVLI_L_LENT)
+        evli_inbox_awake(loop);
     if (loop->priv.turn & (EVLI_TURN_TASKS | EVLI_TURN_CHECKPOINT))
         evli_drain(loop);
 }
 
-/* Leaves it. What was sent too late for this run makes the backend's descriptor readable, for those
- * who sleep on that. */
+/* Leaves it. What was sent too late for this run makes the backend's descriptor readable. */
 static void evli_leave(evl_loop_t *loop) {
     evli_store(&loop->priv.stop, 0);
     loop->priv.flags &= ~(uint32_t)(EVLI_L_RUNNING | EVLI_L_HALTED);
     loop->priv.fresh_ns = 0;
-    evli_exchange(&loop->priv.awake, 0);
-    if (evli_sent(loop))
-        loop->priv.backend->wake(loop);
+    if (loop->priv.flags & EVLI_L_LENT)
+        evli_inbox_rest(loop);
 }
 
 EVLOOP_API int evl_run(evl_loop_t *loop, evl_run_mode mode) {
@@ -7750,8 +7846,16 @@ EVLOOP_API int evl_loop_alive(const evl_loop_t *loop) {
     return evli_alive(loop);
 }
 
+/* From now on the descriptor tells of what is sent while the loop does not run. */
 EVLOOP_API int evl_backend_fd(const evl_loop_t *loop) {
-    return loop->priv.backend->fd(loop);
+    evl_loop_t *lender = (evl_loop_t *)(uintptr_t)loop;
+    int fd = loop->priv.backend->fd(loop);
+    if (fd >= 0 && !(loop->priv.flags & EVLI_L_LENT)) {
+        lender->priv.flags |= EVLI_L_LENT;
+        if (!(loop->priv.flags & EVLI_L_RUNNING))
+            evli_inbox_rest(lender);
+    }
+    return fd;
 }
 
 EVLOOP_API int evl_backend_timeout(const evl_loop_t *loop) {
@@ -7817,7 +7921,9 @@ EVLOOP_API int evl_loop_init(evl_loop_t *loop) {
     evli_list_init(&loop->priv.immediates);
     evli_list_init(&loop->priv.immediate_batch);
     evli_list_init(&loop->priv.jobs);
-    loop->priv.async_end = &loop->priv.async_taken;
+    loop->priv.asyncs.end = &loop->priv.asyncs.taken;
+    loop->priv.posts.end = &loop->priv.posts.taken;
+    loop->priv.done.end = &loop->priv.done.taken;
     for (i = 0; i < (int)EVLI_COUNT(loop->priv.watchers); i++)
         evli_list_init(&loop->priv.watchers[i]);
     loop->priv.backend = backend;
@@ -7838,8 +7944,8 @@ EVLOOP_API int evl_loop_close(evl_loop_t *loop) {
     uint32_t i;
     if (evli_loop_busy(loop))
         return EVL_EBUSY;
-    while (evli_load(&loop->priv.senders) > 0)
-        evli_sys_yield(); /* a sender that has delivered already and is about to wake the loop */
+    while (evli_load(&loop->priv.stoppers) > 0 || evli_load(&loop->priv.wakes) != loop->priv.owed)
+        evli_sys_yield(); /* for those who have sent already and are about to wake the loop */
     loop->priv.backend->destroy(loop);
     for (i = 0; i < loop->priv.tasks.nchunks; i++)
         evli_free(loop->priv.tasks.chunks[i]);
@@ -7949,17 +8055,17 @@ EVLOOP_API void evl_loop_set_data(evl_loop_t *loop, void *data) {
 static void evli_fork_sends(evl_loop_t *loop) {
     evli_link_t *link;
     evli_node_t *node;
-    evli_store(&loop->priv.senders, 0);
-    evli_store(&loop->priv.awake, 0);
+    evli_inbox_take(loop);
+    evli_store(&loop->priv.stoppers, 0);
+    evli_store(&loop->priv.wakes, loop->priv.owed);
     for (link = loop->priv.handles.next; link != &loop->priv.handles; link = link->next) {
         evl_handle_t *handle = EVLI_OF(link, evl_handle_t, link);
         if (handle->type == EVL_ASYNC)
             evli_store(&((evl_async_t *)handle)->priv.state, 0);
     }
-    evli_async_take(loop);
-    for (node = loop->priv.async_taken; node != NULL; node = node->next)
+    for (node = loop->priv.asyncs.taken; node != NULL; node = node->next)
         evli_store(&EVLI_OF(node, evl_async_t, priv.node)->priv.state, EVLI_ASYNC_SENT);
-    for (node = loop->priv.async_batch; node != NULL; node = node->next)
+    for (node = loop->priv.asyncs.batch; node != NULL; node = node->next)
         evli_store(&EVLI_OF(node, evl_async_t, priv.node)->priv.state, EVLI_ASYNC_SENT);
 }
 
@@ -8594,16 +8700,6 @@ EVLOOP_API int evl_check_stop(evl_check_t *check) {
 
 /* ==== [SECTION] Async and posts ==== */
 
-/* Hands a node to the loop's thread. The count keeps evl_loop_close from closing the wake-up
- * descriptor while this thread is between delivering and waking. */
-static void evli_send(evl_loop_t *loop, evli_node_t **stack, evli_node_t *node) {
-    evli_fetch_add(&loop->priv.senders, 1);
-    evli_stack_push(stack, node);
-    if (evli_exchange(&loop->priv.awake, 1) == 0)
-        loop->priv.backend->wake(loop);
-    evli_fetch_add(&loop->priv.senders, (uint32_t)-1);
-}
-
 EVLOOP_API int evl_async_init(evl_loop_t *loop, evl_async_t *async, evl_async_cb cb) {
     evli_handle_init(loop, EVLI_HANDLE(async), EVL_ASYNC);
     async->priv.node.next = NULL;
@@ -8620,7 +8716,7 @@ EVLOOP_API int evl_async_send(evl_async_t *async) {
     if (before & EVLI_ASYNC_CLOSED)
         return EVL_EINVAL;
     if (!(before & EVLI_ASYNC_SENT))
-        evli_send(async->loop, &async->loop->priv.sent, &async->priv.node);
+        evli_send(async->loop, &async->priv.node, EVLI_NODE_ASYNC);
     return 0;
 }
 
@@ -8630,7 +8726,7 @@ static void evli_async_close(evl_handle_t *handle) {
     uint32_t before = evli_fetch_or(&async->priv.state, EVLI_ASYNC_SENT | EVLI_ASYNC_CLOSED);
     if (!(before & EVLI_ASYNC_SENT))
         return;
-    for (evli_async_take(handle->loop); async->priv.back == NULL; evli_async_take(handle->loop))
+    for (evli_inbox_take(handle->loop); async->priv.back == NULL; evli_inbox_take(handle->loop))
         evli_sys_yield();
     evli_async_remove(handle->loop, async);
 }
@@ -8644,16 +8740,18 @@ EVLOOP_API int evl_post(evl_loop_t *loop, evl_task_cb cb, void *arg) {
         return EVL_ENOMEM;
     post->cb = cb;
     post->arg = arg;
-    evli_send(loop, &loop->priv.posted, &post->node);
+    evli_send(loop, &post->node, EVLI_NODE_POST);
     return 0;
 }
 
+/* The loop looks for `stop` after it has shown that it sleeps, and the other way round here. */
 EVLOOP_API int evl_post_stop(evl_loop_t *loop) {
-    evli_fetch_add(&loop->priv.senders, 1);
+    evli_node_t *asleep = EVLI_ASLEEP;
+    evli_fetch_add(&loop->priv.stoppers, 1);
     evli_exchange(&loop->priv.stop, 1);
-    if (evli_exchange(&loop->priv.awake, 1) == 0)
+    if (evli_cas_node(&loop->priv.inbox, &asleep, NULL))
         loop->priv.backend->wake(loop);
-    evli_fetch_add(&loop->priv.senders, (uint32_t)-1);
+    evli_fetch_add(&loop->priv.stoppers, (uint32_t)-1);
     return 0;
 }
 
@@ -10367,7 +10465,7 @@ static void evli_worker_steal(evli_worker_t *worker) {
 /* Hands a job back to its loop. From here on the pool is of no concern to it. */
 static void evli_job_finished(evli_job_t *job) {
     evli_store(&job->back, 1);
-    evli_send(job->loop, &job->loop->priv.finished, &job->node);
+    evli_send(job->loop, &job->node, EVLI_NODE_JOB);
 }
 
 /* Does what was claimed, without the mutex. The end of one job is the beginning of the next. */
@@ -10844,7 +10942,7 @@ static int evli_job_start(evl_loop_t *loop, evli_job_t *job, unsigned kind) {
     if (pool != NULL)
         pool->priv.queued++;
     evli_list_push(&loop->priv.jobs, &job->own);
-    evli_stack_push(&loop->priv.finished, &job->node);
+    evli_send(loop, &job->node, EVLI_NODE_JOB);
     loop->priv.active_reqs++;
     return 0;
 }
@@ -10865,9 +10963,9 @@ static int evli_job_cancel(evli_job_t *job) {
 static void evli_jobs_forked(evl_loop_t *loop) {
     evli_node_t *node;
     evli_link_t *link;
-    for (node = loop->priv.finished; node != NULL; node = node->next)
+    for (node = loop->priv.done.taken; node != NULL; node = node->next)
         EVLI_OF(node, evli_job_t, node)->back = 2; /* it has arrived */
-    for (node = loop->priv.job_batch; node != NULL; node = node->next)
+    for (node = loop->priv.done.batch; node != NULL; node = node->next)
         EVLI_OF(node, evli_job_t, node)->back = 2;
     for (link = loop->priv.jobs.next; link != &loop->priv.jobs; link = link->next) {
         evli_job_t *job = EVLI_OF(link, evli_job_t, own);
@@ -10881,7 +10979,7 @@ static void evli_jobs_forked(evl_loop_t *loop) {
             continue;
         job->error = err;
         job->back = 1;
-        evli_stack_push(&loop->priv.finished, &job->node);
+        evli_send(loop, &job->node, EVLI_NODE_JOB);
     }
 }
 
