@@ -7121,7 +7121,8 @@ enum {
     EVLI_L_RUNNING = 0x01,
     EVLI_L_HALTED = 0x02, /* evl_run_for has spent its budget */
     EVLI_L_IDLE_TIME = 0x04,
-    EVLI_L_LENT = 0x08 /* somebody may sleep on the backend's descriptor */
+    EVLI_L_LENT = 0x08,      /* somebody may sleep on the backend's descriptor */
+    EVLI_L_NOW_UNREAD = 0x10 /* the cached time is to be read by who asks first */
 };
 
 /* Evl_loop_t.turn: what the end of a turn has to look after. */
@@ -7193,17 +7194,25 @@ EVLOOP_API uint64_t evl_hrtime(void) {
     return evli_sys_clock();
 }
 
-EVLOOP_API void evl_update_time(evl_loop_t *loop) {
+/* Reads the cached time. An iteration that calls nobody does without: see evli_iterate. */
+static void evli_now_read(evl_loop_t *loop) {
     loop->priv.now_ns = evli_sys_clock();
+    loop->priv.flags &= ~(uint32_t)EVLI_L_NOW_UNREAD;
+}
+
+EVLOOP_API void evl_update_time(evl_loop_t *loop) {
+    evli_now_read(loop);
     loop->priv.fresh_ns = loop->priv.now_ns;
 }
 
-EVLOOP_API uint64_t evl_now(const evl_loop_t *loop) {
-    return loop->priv.now_ns / EVLI_NS_PER_MS;
+EVLOOP_API uint64_t evl_now_ns(const evl_loop_t *loop) {
+    if (loop->priv.flags & EVLI_L_NOW_UNREAD)
+        evli_now_read((evl_loop_t *)(uintptr_t)loop);
+    return loop->priv.now_ns;
 }
 
-EVLOOP_API uint64_t evl_now_ns(const evl_loop_t *loop) {
-    return loop->priv.now_ns;
+EVLOOP_API uint64_t evl_now(const evl_loop_t *loop) {
+    return evl_now_ns(loop) / EVLI_NS_PER_MS;
 }
 
 /* ==== [SECTION] Inbox ==== */
@@ -7626,7 +7635,8 @@ static int evli_run_timers(evl_loop_t *loop) {
 }
 
 static void evli_begin_timers(evl_loop_t *loop) {
-    loop->priv.now_ns = loop->priv.pass_ns = evli_sys_clock();
+    evli_now_read(loop);
+    loop->priv.pass_ns = loop->priv.now_ns;
     evli_due_take(loop, loop->priv.pass_ns);
 }
 
@@ -7691,6 +7701,15 @@ EVLOOP_API uint64_t evl_metrics_idle_time(evl_loop_t *loop) {
     return now > entered ? slept + (now - entered) : slept;
 }
 
+/* Whether an iteration that has heard of no event has nothing more to call. */
+static inline int evli_quiet(const evl_loop_t *loop) {
+    return loop->priv.heap.count == 0 && evli_inbox_empty(loop) &&
+           evli_list_empty(&loop->priv.watchers[EVLI_CHECK]) &&
+           evli_list_empty(&loop->priv.ready) && !evli_pending(loop) && !evli_sent(loop) &&
+           evli_list_empty(&loop->priv.immediates) && evli_list_empty(&loop->priv.closing) &&
+           loop->priv.phase == EVLI_PHASE_NONE;
+}
+
 /* Waits once. */
 static int evli_wait(evl_loop_t *loop, uint64_t timeout_ns) {
     uint64_t before = 0;
@@ -7707,7 +7726,11 @@ static int evli_wait(evl_loop_t *loop, uint64_t timeout_ns) {
     n = loop->priv.backend->wait(loop, timeout_ns);
     if (asleep)
         evli_inbox_awake(loop);
-    loop->priv.now_ns = evli_sys_clock();
+    if (n == 0 && timeout_ns == 0 && evli_quiet(loop)) {
+        loop->priv.flags |= EVLI_L_NOW_UNREAD;
+        return 0;
+    }
+    evli_now_read(loop);
     if (before != 0)
         evli_idle_set(loop, evli_idle_get(loop->priv.idle.slept) + loop->priv.now_ns - before, 0);
     if (n > 0)
@@ -7734,15 +7757,12 @@ static int evli_poll_phase(evl_loop_t *loop, int may_sleep) {
     return n < 0 && n != EVL_EINTR ? n : 0;
 }
 
-/* Runs a phase, unless a halted iteration is past it, and leaves evli_iterate when the loop is halted:
- * the next run comes back to the phase if something of it is left, else to the one behind it. */
+/* Runs a phase, unless a halted iteration is past it. A halted loop leaves evli_iterate there, and the
+ * next run comes back to it. */
 #define EVLI_PHASE(name, call)                                                                     \
-    if (phase <= (name)) {                                                                         \
-        uint32_t next = (name) + ((call) ? 1u : 0u);                                               \
-        if (evli_halted(loop)) {                                                                   \
-            loop->priv.phase = next;                                                               \
-            return err;                                                                            \
-        }                                                                                          \
+    if (phase <= (name) && !(call)) {                                                              \
+        loop->priv.phase = (name);                                                                 \
+        return err;                                                                                \
     }
 
 /* One iteration, or the rest of one that was halted. Returns 0, or the poller's error. */
@@ -7755,8 +7775,11 @@ static int evli_iterate(evl_loop_t *loop, evl_run_mode mode) {
     EVLI_PHASE(EVLI_PHASE_PENDING, evli_run_pending(loop))
     EVLI_PHASE(EVLI_PHASE_IDLE, evli_run_watchers(loop, EVLI_IDLE))
     EVLI_PHASE(EVLI_PHASE_PREPARE, evli_run_watchers(loop, EVLI_PREPARE))
+    EVLI_PHASE(EVLI_PHASE_POLL, !evli_halted(loop))
     if (phase <= EVLI_PHASE_POLL)
         err = evli_poll_phase(loop, may_sleep);
+    if (loop->priv.flags & EVLI_L_NOW_UNREAD) /* and nothing to do */
+        return err;
     EVLI_PHASE(EVLI_PHASE_READY, evli_run_ios(loop, &loop->priv.ready))
     EVLI_PHASE(EVLI_PHASE_ASYNC, evli_run_asyncs(loop))
     EVLI_PHASE(EVLI_PHASE_POSTS, evli_run_posts(loop))
@@ -7765,10 +7788,10 @@ static int evli_iterate(evl_loop_t *loop, evl_run_mode mode) {
     EVLI_PHASE(EVLI_PHASE_CHECK, evli_run_watchers(loop, EVLI_CHECK))
     EVLI_PHASE(EVLI_PHASE_IMMEDIATES, evli_run_immediates(loop))
     EVLI_PHASE(EVLI_PHASE_CLOSING, evli_run_closing(loop))
+    EVLI_PHASE(EVLI_PHASE_CLOCK, !evli_halted(loop))
     if (phase <= EVLI_PHASE_CLOCK)
         evli_begin_timers(loop);
-    if (!evli_run_timers(loop))
-        loop->priv.phase = EVLI_PHASE_TIMERS;
+    EVLI_PHASE(EVLI_PHASE_TIMERS, evli_run_timers(loop))
     return err;
 }
 
@@ -7800,7 +7823,7 @@ EVLOOP_API int evl_run(evl_loop_t *loop, evl_run_mode mode) {
     evli_enter(loop);
     alive = evli_alive(loop);
     if (!alive)
-        loop->priv.now_ns = evli_sys_clock();
+        evli_now_read(loop);
     if (alive && mode == EVL_RUN_DEFAULT && loop->priv.phase == EVLI_PHASE_NONE &&
         !evli_load(&loop->priv.stop)) {
         evli_begin_timers(loop);
@@ -7930,7 +7953,7 @@ EVLOOP_API int evl_loop_init(evl_loop_t *loop) {
     err = backend->init(loop);
     if (err != 0)
         return err;
-    loop->priv.now_ns = evli_sys_clock();
+    evli_now_read(loop);
     return 0;
 }
 
@@ -8446,7 +8469,7 @@ EVLOOP_API uint64_t evl_timer_get_repeat(const evl_timer_t *timer) {
 }
 
 EVLOOP_API uint64_t evl_timer_get_due_in(const evl_timer_t *timer) {
-    uint64_t now = timer->loop->priv.now_ns;
+    uint64_t now = evl_now_ns(timer->loop);
     if (timer->loop->priv.fresh_ns > now) /* what a start in this callback counted from */
         now = timer->loop->priv.fresh_ns;
     if (timer->priv.due.index == 0 || timer->priv.due.due_ns <= now)
