@@ -5809,7 +5809,7 @@ static inline unsigned evli_epoll_bits(uint32_t events) {
 }
 
 /* One call of the wait that fits: without a signal mask and to the millisecond, or else with. */
-static int evli_epoll_wait_once(evl_loop_t *loop, evli_epoll_t *poller, uint64_t timeout_ns) {
+static int evli_epoll_sleep(evl_loop_t *loop, evli_epoll_t *poller, uint64_t timeout_ns) {
     struct epoll_event *events = (struct epoll_event *)(void *)poller->events;
     uint64_t ms = timeout_ns / EVLI_NS_PER_MS + (timeout_ns % EVLI_NS_PER_MS != 0);
     int timeout = timeout_ns == EVLI_NEVER ? -1 : ms > INT_MAX ? INT_MAX : (int)ms;
@@ -5833,6 +5833,12 @@ static int evli_epoll_wait_once(evl_loop_t *loop, evli_epoll_t *poller, uint64_t
     if (mask == NULL)
         return epoll_wait(poller->epfd, events, EVLI_EPOLL_BATCH, timeout);
     return epoll_pwait(poller->epfd, events, EVLI_EPOLL_BATCH, timeout, mask);
+}
+
+static inline int evli_epoll_look(evli_epoll_t *poller) {
+    struct epoll_event *events = (struct epoll_event *)(void *)poller->events;
+    int fault = EVLOOP_FAULT("epoll_wait");
+    return fault ? evli_fail(fault) : epoll_wait(poller->epfd, events, EVLI_EPOLL_BATCH, 0);
 }
 
 /* Replaces the set, under the same descriptor, by one that holds what the table holds. Without
@@ -5863,7 +5869,7 @@ static int evli_epoll_wait(evl_loop_t *loop, uint64_t timeout_ns) {
     int i, n, woken = 0;
     if (poller->stale >= EVLI_EPOLL_STALE && !poller->lent)
         evli_epoll_rebuild(poller);
-    n = evli_epoll_wait_once(loop, poller, timeout_ns);
+    n = timeout_ns == 0 ? evli_epoll_look(poller) : evli_epoll_sleep(loop, poller, timeout_ns);
     if (n < 0)
         return -errno;
     for (i = 0; i < n; i++) {
@@ -7703,11 +7709,10 @@ EVLOOP_API uint64_t evl_metrics_idle_time(evl_loop_t *loop) {
 
 /* Whether an iteration that has heard of no event has nothing more to call. */
 static inline int evli_quiet(const evl_loop_t *loop) {
-    return loop->priv.heap.count == 0 && evli_inbox_empty(loop) &&
-           evli_list_empty(&loop->priv.watchers[EVLI_CHECK]) &&
-           evli_list_empty(&loop->priv.ready) && !evli_pending(loop) && !evli_sent(loop) &&
+    return loop->priv.heap.count == 0 && evli_list_empty(&loop->priv.ready) &&
+           evli_list_empty(&loop->priv.watchers[EVLI_CHECK]) && !evli_pending(loop) &&
            evli_list_empty(&loop->priv.immediates) && evli_list_empty(&loop->priv.closing) &&
-           loop->priv.phase == EVLI_PHASE_NONE;
+           !evli_sent(loop);
 }
 
 /* Waits once. */
@@ -7740,20 +7745,17 @@ static int evli_wait(evl_loop_t *loop, uint64_t timeout_ns) {
     return n;
 }
 
-/* The poll phase's wait. A signal does not end it, but what the signal's handler sent does. */
+/* The poll phase's wait. A signal does not end it, but what the signal's handler sent does. Where the
+ * time asleep is counted, a look comes before each sleep: what is there already costs none. */
 static int evli_poll_phase(evl_loop_t *loop, int may_sleep) {
-    uint64_t timeout_ns;
-    int n;
+    int n, looked = 0, again;
     loop->priv.loop_count++;
     do {
-        timeout_ns = may_sleep ? evli_timeout_ns(loop) : 0;
-        if (timeout_ns > 0 && (loop->priv.flags & EVLI_L_IDLE_TIME)) {
-            n = evli_wait(loop, 0); /* what is there already is no time asleep */
-            if (n != 0 && n != EVL_EINTR)
-                break;
-        }
-        n = evli_wait(loop, timeout_ns);
-    } while (n == EVL_EINTR && timeout_ns > 0);
+        uint64_t timeout_ns = may_sleep ? evli_timeout_ns(loop) : 0;
+        looked = timeout_ns > 0 && !looked && (loop->priv.flags & EVLI_L_IDLE_TIME);
+        n = evli_wait(loop, looked ? 0 : timeout_ns);
+        again = n == EVL_EINTR ? timeout_ns > 0 : looked && n == 0;
+    } while (again);
     return n < 0 && n != EVL_EINTR ? n : 0;
 }
 
@@ -7814,12 +7816,11 @@ static void evli_leave(evl_loop_t *loop) {
         evli_inbox_rest(loop);
 }
 
-EVLOOP_API int evl_run(evl_loop_t *loop, evl_run_mode mode) {
+/* Iterates: once, or to the end, or within a budget as long as the last iteration has called somebody,
+ * for there may be more. One function calls the next once from here down to the wait, so that they make
+ * up one: what returns after a system call does so unpredicted, and slowly. */
+static int evli_run(evl_loop_t *loop, evl_run_mode mode, int budget) {
     int alive, err = 0;
-    if (mode != EVL_RUN_DEFAULT && mode != EVL_RUN_ONCE && mode != EVL_RUN_NOWAIT)
-        return EVL_EINVAL;
-    if (loop->priv.flags & EVLI_L_RUNNING)
-        return EVL_EBUSY;
     evli_enter(loop);
     alive = evli_alive(loop);
     if (!alive)
@@ -7829,36 +7830,34 @@ EVLOOP_API int evl_run(evl_loop_t *loop, evl_run_mode mode) {
         evli_begin_timers(loop);
         evli_run_timers(loop);
     }
-    while (alive && err >= 0 && !evli_load(&loop->priv.stop)) {
+    while (alive && err >= 0 && !evli_halted(loop) && !evli_load(&loop->priv.stop)) {
+        loop->priv.callbacks = 0;
         err = evli_iterate(loop, mode);
         alive = evli_alive(loop);
-        if (mode != EVL_RUN_DEFAULT)
+        if (budget ? loop->priv.callbacks == 0 : mode != EVL_RUN_DEFAULT)
             break;
     }
+    loop->priv.turn &= ~(uint32_t)EVLI_TURN_BUDGET;
     evli_leave(loop);
     return err < 0 ? err : alive;
 }
 
+EVLOOP_API int evl_run(evl_loop_t *loop, evl_run_mode mode) {
+    if (mode != EVL_RUN_DEFAULT && mode != EVL_RUN_ONCE && mode != EVL_RUN_NOWAIT)
+        return EVL_EINVAL;
+    if (loop->priv.flags & EVLI_L_RUNNING)
+        return EVL_EBUSY;
+    return evli_run(loop, mode, 0);
+}
+
 EVLOOP_API int evl_run_for(evl_loop_t *loop, uint64_t budget_ns) {
-    int alive, err = 0;
     if (loop->priv.flags & EVLI_L_RUNNING)
         return EVL_EBUSY;
     loop->priv.deadline_ns = evli_add_ns(evli_sys_clock(), budget_ns);
     loop->priv.turn |= EVLI_TURN_BUDGET;
     if (budget_ns == 0)
         loop->priv.flags |= EVLI_L_HALTED;
-    evli_enter(loop);
-    alive = evli_alive(loop);
-    do { /* again as long as the last iteration has called somebody: there may be more */
-        loop->priv.callbacks = 0;
-        if (alive && !evli_halted(loop) && !evli_load(&loop->priv.stop))
-            err = evli_iterate(loop, EVL_RUN_NOWAIT);
-        alive = evli_alive(loop);
-    } while (alive && err >= 0 && loop->priv.callbacks > 0 && !evli_halted(loop) &&
-             !evli_load(&loop->priv.stop));
-    loop->priv.turn &= ~(uint32_t)EVLI_TURN_BUDGET;
-    evli_leave(loop);
-    return err < 0 ? err : alive;
+    return evli_run(loop, EVL_RUN_NOWAIT, 1);
 }
 
 EVLOOP_API void evl_stop(evl_loop_t *loop) {
