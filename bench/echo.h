@@ -53,6 +53,15 @@ static void echo_on_write(evl_write_t *req, int status) {
     echo_give_write((echo_write_t *)req);
 }
 
+/* Once the load is gone, writes fail. */
+static inline void echo_send(evl_stream_t *stream, echo_write_t *write, size_t size) {
+    evl_buf_t buf = evl_buf_init(write->data, (unsigned)size);
+    int err = evl_write(&write->req, stream, &buf, 1, echo_on_write);
+    bench_check(err == 0 || net_is_over(), "evl_write");
+    if (err != 0)
+        echo_give_write(write);
+}
+
 /* The buffer is lent until this returns: what goes back is copied. */
 static void echo_on_read(evl_stream_t *stream, ssize_t nread, const evl_buf_t *buf) {
     if (nread < 0) {
@@ -62,9 +71,8 @@ static void echo_on_read(evl_stream_t *stream, ssize_t nread, const evl_buf_t *b
     for (size_t done = 0; done < (size_t)nread;) {
         size_t size = (size_t)nread - done < ECHO_CHUNK ? (size_t)nread - done : ECHO_CHUNK;
         echo_write_t *write = echo_take_write();
-        evl_buf_t part = evl_buf_init(write->data, (unsigned)size);
         memcpy(write->data, buf->base + done, size);
-        bench_check(evl_write(&write->req, stream, &part, 1, echo_on_write) == 0, "evl_write");
+        echo_send(stream, write, size);
         done += size;
     }
     if (net_pass((size_t)nread))
@@ -125,6 +133,15 @@ static void echo_on_write(uv_write_t *req, int status) {
     echo_give_write((echo_write_t *)req);
 }
 
+/* Once the load is gone, writes fail. */
+static inline void echo_send(uv_stream_t *stream, echo_write_t *write, size_t size) {
+    uv_buf_t buf = uv_buf_init(write->data, (unsigned)size);
+    int err = uv_write(&write->req, stream, &buf, 1, echo_on_write);
+    bench_check(err == 0 || net_is_over(), "uv_write");
+    if (err != 0)
+        echo_give_write(write);
+}
+
 /* What is read lands in the buffer from which it goes back. */
 static void echo_on_alloc(uv_handle_t *handle, size_t suggested, uv_buf_t *buf) {
     (void)handle;
@@ -140,8 +157,7 @@ static void echo_on_read(uv_stream_t *stream, ssize_t nread, const uv_buf_t *buf
         uv_close((uv_handle_t *)stream, echo_on_close);
     if (nread <= 0)
         return;
-    uv_buf_t part = uv_buf_init(write->data, (unsigned)nread);
-    bench_check(uv_write(&write->req, stream, &part, 1, echo_on_write) == 0, "uv_write");
+    echo_send(stream, write, (size_t)nread);
     if (net_pass((size_t)nread))
         uv_close((uv_handle_t *)&echo_listener, NULL);
 }
