@@ -243,30 +243,32 @@ static inline int echo_would_block(void) {
     return errno == EAGAIN || errno == EINTR;
 }
 
-static __attribute__((noinline)) int echo_keep(echo_rest_t **rest, const char *data, size_t size) {
+/* After reading (or writing, if that is what failed) did not go as it mostly does. */
+static __attribute__((noinline)) int echo_keep(echo_rest_t **rest, const char *data, ssize_t size,
+                                               ssize_t written) {
+    if (size <= 0)
+        return size < 0 && echo_would_block() ? ECHO_READ : ECHO_END;
+    if (written < 0 && !echo_would_block())
+        return ECHO_END;
+    written = written < 0 ? 0 : written;
     *rest = (echo_rest_t *)malloc(sizeof(**rest));
     bench_check(*rest != NULL, "malloc");
     (*rest)->done = 0;
-    (*rest)->size = size;
-    memcpy((*rest)->data, data, size);
+    (*rest)->size = (size_t)(size - written);
+    memcpy((*rest)->data, data + written, (*rest)->size);
     return ECHO_WRITE;
 }
 
 /* Reads once and answers. */
 static inline int echo_answer(int fd, echo_rest_t **rest) {
-    char data[ECHO_CHUNK];
-    ssize_t size = read(fd, data, sizeof(data));
-    if (size <= 0)
-        return size < 0 && echo_would_block() ? ECHO_READ : ECHO_END;
-    ssize_t written = write(fd, data, (size_t)size);
-    if (written < 0 && !echo_would_block())
-        return ECHO_END;
-    if (net_pass((size_t)size))
-        echo_stop_listening();
-    if (written == size)
-        return ECHO_READ;
-    written = written < 0 ? 0 : written;
-    return echo_keep(rest, data + written, (size_t)(size - written));
+    static char data[ECHO_CHUNK];
+    ssize_t written = 0, size = read(fd, data, sizeof(data));
+    if (size > 0) {
+        written = write(fd, data, (size_t)size);
+        if (net_pass((size_t)size))
+            echo_stop_listening();
+    }
+    return size > 0 && written == size ? ECHO_READ : echo_keep(rest, data, size, written);
 }
 
 /* Goes on with the rest; nothing is read before it has left. */

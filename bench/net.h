@@ -14,6 +14,7 @@
 #include <fcntl.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
+#include <sched.h>
 #include <signal.h>
 #include <sys/epoll.h>
 #include <sys/resource.h>
@@ -87,6 +88,33 @@ static inline double net_cpu_ns(void) {
     return (net.end.cpu_ns - net.begin.cpu_ns) / (double)net.measured;
 }
 
+/* ---- Places ---- */
+
+/* The n-th processor, from the last one on, among those that this process may use. */
+static inline cpu_set_t net_processor(const cpu_set_t *usable, int n) {
+    cpu_set_t one;
+    CPU_ZERO(&one);
+    for (int cpu = CPU_SETSIZE - 1; cpu >= 0 && CPU_COUNT(&one) == 0; cpu--)
+        if (CPU_ISSET(cpu, usable) && n-- == 0)
+            CPU_SET(cpu, &one);
+    return one;
+}
+
+/* The server and its load share a processor, and so take turns: whether the kernel happens to put them on
+ * one or on two, and what it costs there to wake the other one, is more than what is to be measured.
+ * BENCH_PLACE=apart puts them on two; with BENCH_PLACE=free it is up to the kernel. */
+static inline void net_place(int is_load) {
+    static cpu_set_t usable;
+    const char *place = getenv("BENCH_PLACE");
+    int apart = place != NULL && strcmp(place, "apart") == 0;
+    if (place != NULL && strcmp(place, "free") == 0)
+        return;
+    if (CPU_COUNT(&usable) == 0)
+        bench_check(sched_getaffinity(0, sizeof(usable), &usable) == 0, "sched_getaffinity");
+    cpu_set_t one = net_processor(&usable, apart && is_load && CPU_COUNT(&usable) > 1 ? 1 : 0);
+    bench_check(sched_setaffinity(0, sizeof(one), &one) == 0, "sched_setaffinity");
+}
+
 /* ---- The load ---- */
 
 static inline void net_on_load_end(int signal_number) {
@@ -102,6 +130,7 @@ static inline void net_begin(uint64_t total, uint64_t warm_up) {
     net.measured = (int64_t)(total - warm_up);
     signal(SIGPIPE, SIG_IGN);
     signal(SIGCHLD, net_on_load_end);
+    net_place(0);
 }
 
 /* The load lies beside this program. It is executed, not only forked: tools that watch this program,
@@ -120,6 +149,7 @@ static inline void net_start_load(const char *kind, int port, unsigned connectio
     bench_check(net.load >= 0, "fork");
     if (net.load > 0)
         return;
+    net_place(1);
     execl(path, "load", kind, numbers[0], numbers[1], numbers[2], numbers[3], (char *)NULL);
     fprintf(stderr, "%s: cannot execute %s (errno %d)\n", bench_program, path, errno);
     _exit(1);
