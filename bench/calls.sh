@@ -11,7 +11,7 @@
 # load, so that of 50 connections nearly all are ready in each iteration: that is what it costs under
 # load. With 1 connection each iteration serves one request.
 #
-# From the environment: LIBRARIES_FOUND="evloop libuv" (all that are built).
+# From the environment: LIBRARIES_FOUND="evloop libuv" (all); those that are not built are left out.
 
 set -u
 cd "$(dirname "$0")/.." || exit 2
@@ -20,11 +20,9 @@ out=build/bench
 few=0.1
 many=0.3
 requests=$(sed -n 's/^enum { REQUESTS = \([0-9]*\) };$/\1/p' bench/echo.c)
-if [ -z "${LIBRARIES_FOUND:-}" ]; then
-    LIBRARIES_FOUND=$(for program in evloop libuv libev libevent bare; do
-        [ -x $out/echo-$program ] && echo $program
-    done)
-fi
+libraries=$(for library in ${LIBRARIES_FOUND:-evloop libuv libev libevent bare}; do
+    [ -x $out/echo-$library ] && echo $library
+done)
 
 # Each prints how many of them one run needs.
 calls_of() { # PROGRAM CASE SCALE
@@ -44,7 +42,7 @@ count() { # TOOL UNIT FUNCTION
         return
     fi
     for connections in "1 connection" "50 connections"; do
-        for library in $LIBRARIES_FOUND; do
+        for library in $libraries; do
             first=$($3 $out/echo-$library "$connections" $few) &&
                 second=$($3 $out/echo-$library "$connections" $many) || exit 1
             echo "$first $second" | awk -v more="$requests" -v few=$few -v many=$many \

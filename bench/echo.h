@@ -325,6 +325,7 @@ static void echo_on_connection(struct ev_loop *loop, ev_io *io, int events) {
     while ((fd = net_accept(io->fd)) >= 0) {
         echo_connection_t *connection = (echo_connection_t *)malloc(sizeof(*connection));
         bench_check(connection != NULL, "malloc");
+        net_set_nodelay(fd);
         connection->rest = NULL;
         ev_io_init(&connection->io, echo_on_ready, fd, EV_READ);
         ev_io_start(loop, &connection->io);
@@ -388,6 +389,7 @@ static void echo_on_connection(void) {
     while (!net_is_over() && (fd = net_accept(echo_listener)) >= 0) {
         echo_connection_t *connection = (echo_connection_t *)malloc(sizeof(*connection));
         bench_check(connection != NULL, "malloc");
+        net_set_nodelay(fd);
         connection->fd = fd;
         connection->rest = NULL;
         echo_watch(EPOLL_CTL_ADD, fd, EPOLLIN, connection);

@@ -200,8 +200,6 @@ static inline int net_listen(void) {
 static inline int net_accept(int listener) {
     int fd = accept4(listener, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
     bench_check(fd >= 0 || errno == EAGAIN || errno == ECONNABORTED, "accept4");
-    if (fd >= 0)
-        net_set_nodelay(fd);
     return fd;
 }
 
