@@ -259,13 +259,13 @@ static void on_ready(struct ev_loop *loop, ev_io *io, int events) {
 }
 
 static void on_connection(struct ev_loop *loop, ev_io *io, int events) {
-    int fd;
+    int fd = net_accept(io->fd);
     (void)events;
-    while ((fd = net_accept(io->fd)) >= 0) {
-        connection_t *connection = new_connection();
-        ev_io_init(&connection->io, on_ready, fd, EV_READ);
-        ev_io_start(loop, &connection->io);
-    }
+    if (fd < 0)
+        return;
+    connection_t *connection = new_connection();
+    ev_io_init(&connection->io, on_ready, fd, EV_READ);
+    ev_io_start(loop, &connection->io);
 }
 
 static void serve(unsigned connections) {
@@ -312,13 +312,13 @@ static void on_ready(connection_t *connection, uint32_t events) {
 }
 
 static void on_connection(void) {
-    int fd;
-    while (!net_is_over() && (fd = net_accept(listener)) >= 0) {
-        connection_t *connection = new_connection();
-        connection->fd = fd;
-        watch(EPOLL_CTL_ADD, fd, EPOLLIN, connection);
-        open_sockets++;
-    }
+    int fd = net_is_over() ? -1 : net_accept(listener);
+    if (fd < 0)
+        return;
+    connection_t *connection = new_connection();
+    connection->fd = fd;
+    watch(EPOLL_CTL_ADD, fd, EPOLLIN, connection);
+    open_sockets++;
 }
 
 static void serve(unsigned connections) {

@@ -320,17 +320,17 @@ static void echo_on_ready(struct ev_loop *loop, ev_io *io, int events) {
 }
 
 static void echo_on_connection(struct ev_loop *loop, ev_io *io, int events) {
-    int fd;
+    int fd = net_accept(io->fd);
     (void)events;
-    while ((fd = net_accept(io->fd)) >= 0) {
-        echo_connection_t *connection = (echo_connection_t *)malloc(sizeof(*connection));
-        bench_check(connection != NULL, "malloc");
-        net_set_nodelay(fd);
-        connection->rest = NULL;
-        ev_io_init(&connection->io, echo_on_ready, fd, EV_READ);
-        ev_io_start(loop, &connection->io);
-        echo_accepted();
-    }
+    if (fd < 0)
+        return;
+    echo_connection_t *connection = (echo_connection_t *)malloc(sizeof(*connection));
+    bench_check(connection != NULL, "malloc");
+    net_set_nodelay(fd);
+    connection->rest = NULL;
+    ev_io_init(&connection->io, echo_on_ready, fd, EV_READ);
+    ev_io_start(loop, &connection->io);
+    echo_accepted();
 }
 
 static void echo_serve(unsigned connections, size_t bytes, unsigned idle) {
@@ -385,17 +385,17 @@ static inline void echo_on_ready(echo_connection_t *connection) {
 }
 
 static void echo_on_connection(void) {
-    int fd;
-    while (!net_is_over() && (fd = net_accept(echo_listener)) >= 0) {
-        echo_connection_t *connection = (echo_connection_t *)malloc(sizeof(*connection));
-        bench_check(connection != NULL, "malloc");
-        net_set_nodelay(fd);
-        connection->fd = fd;
-        connection->rest = NULL;
-        echo_watch(EPOLL_CTL_ADD, fd, EPOLLIN, connection);
-        echo_open++;
-        echo_accepted();
-    }
+    int fd = net_is_over() ? -1 : net_accept(echo_listener);
+    if (fd < 0)
+        return;
+    echo_connection_t *connection = (echo_connection_t *)malloc(sizeof(*connection));
+    bench_check(connection != NULL, "malloc");
+    net_set_nodelay(fd);
+    connection->fd = fd;
+    connection->rest = NULL;
+    echo_watch(EPOLL_CTL_ADD, fd, EPOLLIN, connection);
+    echo_open++;
+    echo_accepted();
 }
 
 static void echo_serve(unsigned connections, size_t bytes, unsigned idle) {

@@ -196,7 +196,8 @@ static inline int net_listen(void) {
     return fd;
 }
 
-/* The next connection that waits, or -1: there is none. */
+/* The next connection that waits, or -1: there is none. By hand one is accepted for each event: asking
+ * until there is none costs more, because the kernel makes a socket and a file before it looks. */
 static inline int net_accept(int listener) {
     int fd = accept4(listener, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
     bench_check(fd >= 0 || errno == EAGAIN || errno == ECONNABORTED, "accept4");
