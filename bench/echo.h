@@ -151,7 +151,7 @@ static void echo_on_alloc(uv_handle_t *handle, size_t suggested, uv_buf_t *buf) 
 
 static void echo_on_read(uv_stream_t *stream, ssize_t nread, const uv_buf_t *buf) {
     echo_write_t *write = (echo_write_t *)(void *)(buf->base - offsetof(echo_write_t, data));
-    if (nread <= 0)
+    if (nread <= 0 && buf->base != NULL) /* an end is told of without a buffer, at times */
         echo_give_write(write);
     if (nread < 0)
         uv_close((uv_handle_t *)stream, echo_on_close);
