@@ -78,6 +78,13 @@ static void watch(connection_t *connection, uint32_t interest) {
     connection->interest = interest;
 }
 
+/* Of bytes that flow one way: as the server's, so that the kernel does not make them grow. */
+static void fix_buffers(int fd) {
+    int size = 128 * 1024;
+    check(setsockopt(fd, SOL_SOCKET, SO_SNDBUF, &size, sizeof(size)) == 0, "SO_SNDBUF failed");
+    check(setsockopt(fd, SOL_SOCKET, SO_RCVBUF, &size, sizeof(size)) == 0, "SO_RCVBUF failed");
+}
+
 static void open_connection(connection_t *connection) {
     connection->fd = connect_to_server();
     connection->interest = 0;
@@ -210,6 +217,7 @@ static void run_streams(unsigned count, uint32_t interest,
     connection_t *connections = open_all(count);
     for (unsigned i = 0; i < count; i++) {
         connections[i].number = 0;
+        fix_buffers(connections[i].fd);
         watch(&connections[i], interest);
     }
     run(on_event);

@@ -27,7 +27,7 @@
 #include <event2/listener.h>
 #endif
 
-enum { NET_BACKLOG = 4096 };
+enum { NET_BACKLOG = 4096, NET_BUFFER = 128 * 1024 };
 
 typedef struct {
     double wall_ns, cpu_ns;
@@ -182,6 +182,14 @@ static inline int net_port_of(int fd) {
 static inline void net_set_nodelay(int fd) {
     int on = 1;
     bench_check(setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on)) == 0, "TCP_NODELAY");
+}
+
+/* What a listening socket has set, the sockets that it accepts have too. Fixed buffers: else the kernel
+ * lets them grow by what it sees of the traffic, and megabytes that nobody has read would count. */
+static inline void net_fix_buffers(int fd) {
+    int size = NET_BUFFER;
+    bench_check(setsockopt(fd, SOL_SOCKET, SO_SNDBUF, &size, sizeof(size)) == 0, "SO_SNDBUF");
+    bench_check(setsockopt(fd, SOL_SOCKET, SO_RCVBUF, &size, sizeof(size)) == 0, "SO_RCVBUF");
 }
 
 /* A listening socket made by hand, as the libraries make theirs. */
