@@ -11,7 +11,7 @@
 #include "net.h"
 
 /* There is room for more than a request: a read that fills its buffer would be followed by another. */
-enum { CONNECTIONS = 12000, REQUEST = 64, ROOM = 256 };
+enum { CONNECTIONS = 10000, REQUEST = 64, ROOM = 256 };
 
 #if defined(BENCH_EVLOOP)
 

@@ -8,7 +8,7 @@
 #include "net.h"
 #include "echo.h"
 
-enum { REQUESTS = 40000 };
+enum { REQUESTS = 30000 };
 
 #if !defined(ECHO_BYTES)
 #define ECHO_BYTES 64
