@@ -1194,11 +1194,10 @@ typedef void (*evl_connection_cb)(evl_stream_t *server, int status);
         evli_io_t io;                                                                              \
         evl_alloc_cb alloc_cb;                                                                     \
         evl_read_cb read_cb;                                                                       \
-        evl_connection_cb connection_cb;                                                           \
         evl_connect_t *connect_req;                                                                \
         evl_shutdown_t *shutdown_req;                                                              \
         evl_write_t *queue_tail;       /* a ring: its next is the head */                          \
-        uint32_t done;                 /* writes that are through and wait for their callbacks */  \
+        uint32_t done;                 /* writes that wait for their callbacks alone */            \
         struct evli_gate_s *gate;      /* a listener's bounds, shared with its connections */      \
         struct evli_stream_ext_s *ext; /* watermarks, timeouts, pumps; NULL: none were set */      \
     } priv;
@@ -3447,7 +3446,7 @@ EVLI_SPARE inline int64_t evli_sys_recv(evl_os_sock_t fd, char *base, size_t len
 }
 
 EVLI_SPARE int64_t evli_sys_send_many(evl_os_sock_t fd, const evl_buf_t *bufs, size_t nbufs,
-                                      int flags) {
+                                      int flags, int *full) {
     struct msghdr msg;
     ssize_t n;
     int fault;
@@ -3458,22 +3457,24 @@ EVLI_SPARE int64_t evli_sys_send_many(evl_os_sock_t fd, const evl_buf_t *bufs, s
         fault = EVLOOP_FAULT("send");
         n = fault ? evli_fail(fault) : sendmsg(fd, &msg, flags);
     } while (n < 0 && errno == EINTR);
+    *full = n < (ssize_t)evli_bufs_size(bufs, (unsigned int)nbufs);
     return n < 0 ? -errno : n;
 }
 
-/* Sends from `nbufs` buffers, waiting for room only if `blocking`. */
+/* Sends from `nbufs` buffers, waiting for room only if `blocking`. *full: there is no room for more. */
 EVLI_SPARE inline int64_t evli_sys_send(evl_os_sock_t fd, const evl_buf_t *bufs, size_t nbufs,
-                                        int blocking) {
+                                        int blocking, int *full) {
     size_t most = EVLOOP_SHORT("send", bufs[0].len);
     int flags = EVLI_MSG_NOSIGNAL | (blocking ? 0 : MSG_DONTWAIT);
     ssize_t n;
     int fault;
     if (nbufs > 1 && most == bufs[0].len)
-        return evli_sys_send_many(fd, bufs, nbufs, flags);
+        return evli_sys_send_many(fd, bufs, nbufs, flags, full);
     do {
         fault = EVLOOP_FAULT("send");
         n = fault ? evli_fail(fault) : send(fd, bufs[0].base, most, flags);
     } while (n < 0 && errno == EINTR);
+    *full = n < (ssize_t)most;
     return n < 0 ? -errno : n;
 }
 
@@ -4142,7 +4143,7 @@ EVLI_SPARE int64_t evli_sys_recv(evl_os_sock_t sock, char *base, size_t len) {
 }
 
 EVLI_SPARE int64_t evli_sys_send(evl_os_sock_t sock, const evl_buf_t *bufs, size_t nbufs,
-                                 int blocking) {
+                                 int blocking, int *full) {
     WSAPOLLFD room;
     DWORD sent = 0;
     for (;;) {
@@ -4157,6 +4158,7 @@ EVLI_SPARE int64_t evli_sys_send(evl_os_sock_t sock, const evl_buf_t *bufs, size
             r = WSASend(sock, &first, 1, &sent, 0, NULL, NULL);
         else
             r = WSASend(sock, (WSABUF *)(uintptr_t)bufs, (DWORD)nbufs, &sent, 0, NULL, NULL);
+        *full = r != 0;
         if (r == 0)
             return (int64_t)sent;
         if (!blocking || WSAGetLastError() != WSAEWOULDBLOCK)
@@ -5394,8 +5396,9 @@ EVLOOP_API int evl_barrier_wait(evl_barrier_t *barrier) {
  *   accept, recv,  The engine's calls, made when a bit is in `ready`: the next connection; bytes into
  *   send           `buf`; bytes out of `bufs`. They return 0 or a count, or an error, of which
  *                  EVL_EAGAIN means that there is no more, and that the bit will be reported when
- *                  there is. recv may take EVLI_IN out of `ready` when it knows that there is no
- *                  more. NULL, as for most readiness backends: the system's own calls.
+ *                  there is. They may take the bit out of `ready` when they know that there is no
+ *                  more. NULL: the system's own calls; of accept, one call for each report of a
+ *                  listener, which is level-triggered then.
  *
  * A kernel that completes operations (io_uring, overlapped I/O) fits this, because its results wait
  * with the backend until the engine fetches them. On paper:
@@ -5458,9 +5461,18 @@ typedef struct evli_backend_s {
                     int blocking);
 } evli_backend_t;
 
-static inline int evli_io_accept(evl_loop_t *loop, evli_io_t *io, evl_os_sock_t *sock) {
+/* Accepts one connection for each report, which comes again while there are more: to learn that there is
+ * none left costs an accept that fails half of what one costs that does not. */
+static int evli_io_accept(evl_loop_t *loop, evli_io_t *io, evl_os_sock_t *sock) {
     if (loop->priv.backend->accept != NULL)
         return loop->priv.backend->accept(loop, io, sock);
+    io->ready &= (uint8_t)~EVLI_IN;
+    return evli_sys_accept(io->fd, sock);
+}
+
+/* For a backend that reports only what is new. */
+EVLI_SPARE int evli_accept_all(evl_loop_t *loop, evli_io_t *io, evl_os_sock_t *sock) {
+    (void)loop;
     return evli_sys_accept(io->fd, sock);
 }
 
@@ -5479,9 +5491,13 @@ static inline int64_t evli_io_recv(evl_loop_t *loop, evli_io_t *io, evl_buf_t *b
 
 static inline int64_t evli_io_send(evl_loop_t *loop, evli_io_t *io, const evl_buf_t *bufs,
                                    size_t nbufs, int blocking) {
+    int64_t n;
+    int full;
     if (loop->priv.backend->send != NULL)
         return loop->priv.backend->send(loop, io, bufs, nbufs, blocking);
-    return evli_sys_send(io->fd, bufs, nbufs, blocking);
+    n = evli_sys_send(io->fd, bufs, nbufs, blocking, &full);
+    io->ready = (uint8_t)(full ? io->ready & ~EVLI_OUT : io->ready | EVLI_OUT);
+    return n;
 }
 
 static void evli_io_init(evli_io_t *io, int kind, evl_os_sock_t fd) {
@@ -5748,7 +5764,7 @@ static uint32_t evli_epoll_mask(const evli_io_t *io, unsigned bits) {
         mask |= (uint32_t)EPOLLPRI;
     if ((bits & EVLI_HUP) || io->kind == EVLI_IO_STREAM)
         mask |= (uint32_t)EPOLLRDHUP;
-    if (io->kind != EVLI_IO_POLL)
+    if (io->kind == EVLI_IO_STREAM)
         mask |= (uint32_t)EPOLLET;
     return mask;
 }
@@ -5776,6 +5792,16 @@ static int evli_epoll_watch(evl_loop_t *loop, evli_io_t *io) {
     else if (io->armed == 0)
         evli_table_leave(&poller->table, io);
     return err;
+}
+
+/* What a listener rests from would be reported again and again. EVLI_ERR, which need not be asked for,
+ * stays armed: the descriptor is still in the set. */
+static void evli_epoll_rest(evl_loop_t *loop, evli_io_t *io) {
+    if (io->kind != EVLI_IO_LISTENER || (io->want & EVLI_IN) || !(io->armed & EVLI_IN))
+        return;
+    if (evli_epoll_ctl(evli_epoll_of(loop)->epfd, EPOLL_CTL_MOD, io->fd, 0,
+                       (uint64_t)io->key << 32 | (uint32_t)io->fd) == 0)
+        io->armed = EVLI_ERR;
 }
 
 static int evli_epoll_forget(evl_loop_t *loop, evli_io_t *io, int closing) {
@@ -5907,7 +5933,7 @@ static const evli_backend_t evli_backend_epoll = {"epoll",
                                                   evli_epoll_destroy,
                                                   evli_epoll_fork,
                                                   evli_epoll_watch,
-                                                  NULL,
+                                                  evli_epoll_rest,
                                                   evli_epoll_forget,
                                                   evli_epoll_knows,
                                                   evli_epoll_wait,
@@ -6295,7 +6321,7 @@ static const evli_backend_t evli_backend_kqueue = {"kqueue",
                                                    evli_kqueue_wait,
                                                    evli_kqueue_wake,
                                                    evli_kqueue_fd,
-                                                   NULL,
+                                                   evli_accept_all,
                                                    evli_kqueue_recv,
                                                    NULL};
 
@@ -6853,7 +6879,7 @@ static const evli_backend_t evli_backend_iocp = {"iocp",
                                                  evli_iocp_wait,
                                                  evli_iocp_wake,
                                                  evli_iocp_fd,
-                                                 NULL,
+                                                 evli_accept_all,
                                                  NULL,
                                                  NULL};
 
@@ -8982,7 +9008,8 @@ typedef struct evli_stream_ext_s {
 
 /* A listener's bounds. It outlives the listener as long as a connection counts against it. */
 typedef struct evli_gate_s {
-    evl_stream_t *server;   /* NULL: closed */
+    evl_stream_t *server; /* NULL: closed */
+    evl_connection_cb connection_cb;
     uint32_t open, limit;   /* connections */
     evl_os_sock_t accepted; /* announced and not taken over */
     uint32_t failures;      /* in a row, to accept for want of descriptors */
@@ -9238,14 +9265,15 @@ static const evl_buf_t *evli_stream_gather(evl_stream_t *stream, evl_buf_t *room
 /* Delivery: what a send of the head of the queue has come to. Returns whether to go on. */
 static int evli_stream_sent(evl_stream_t *stream, int64_t n) {
     evli_io_t *io = &stream->priv.io;
-    io->ready |= EVLI_OUT;
     if (n >= 0)
         evli_stream_written(stream, (size_t)n);
     else if (n == EVL_EAGAIN)
         io->ready &= (uint8_t)~EVLI_OUT;
-    else if (n != EVL_ENOBUFS) /* the system is short of memory for the moment: there is no event */
+    else if (n == EVL_ENOBUFS) /* the system is short of memory for the moment: there is no event */
+        io->ready |= EVLI_OUT;
+    else
         evli_writes_abort(stream, (int)n);
-    return n >= 0;
+    return n >= 0 && (io->ready & EVLI_OUT);
 }
 
 /* After sending: what is left of the queue waits for room. */
@@ -9273,9 +9301,9 @@ static void evli_stream_flush(evl_stream_t *stream) {
         size_t count;
         const evl_buf_t *bufs = evli_stream_gather(stream, room, &count);
         int64_t n = evli_io_send(stream->loop, io, bufs, count, blocking);
+        progress |= n >= 0;
         if (!evli_stream_sent(stream, n))
             break;
-        progress = 1;
         if (--turns == 0 && !blocking)
             break;
     }
@@ -9533,14 +9561,15 @@ EVLOOP_API int evl_try_write2(evl_stream_t *stream, const evl_buf_t bufs[], unsi
                               evl_stream_t *send_handle) {
     size_t size, count = nbufs < EVLI_IOV_MAX ? nbufs : EVLI_IOV_MAX;
     int64_t n;
-    int err;
+    int err, full;
     if (stream->priv.connect_req != NULL || stream->priv.queue_tail != NULL ||
         stream->write_queue_size != 0)
         return EVL_EAGAIN;
     err = evli_write_check(stream, bufs, nbufs, send_handle, &size);
     if (err != 0)
         return err;
-    n = evli_sys_send(stream->priv.io.fd, bufs, count, (stream->flags & EVLI_H_BLOCKING) != 0);
+    n = evli_sys_send(stream->priv.io.fd, bufs, count, (stream->flags & EVLI_H_BLOCKING) != 0,
+                      &full);
     if (n == EVL_ENOBUFS)
         return EVL_EAGAIN;
     return (int)n;
@@ -9638,8 +9667,8 @@ static void evli_stream_accepted(evl_stream_t *server, evl_os_sock_t sock) {
     gate->accepted = sock;
     gate->open++;
     gate->failures = 0;
-    if (server->priv.connection_cb != NULL)
-        EVLI_CALL(server->loop, server->priv.connection_cb(server, 0));
+    if (gate->connection_cb != NULL)
+        EVLI_CALL(server->loop, gate->connection_cb(server, 0));
     if (evl_is_closing(EVLI_HANDLE(server)))
         return;
     if (gate->accepted != EVLI_NO_SOCK || (gate->limit != 0 && gate->open >= gate->limit))
@@ -9654,8 +9683,8 @@ static void evli_accept_failed(evl_stream_t *server, int err) {
     evli_io_rest(server->loop, &server->priv.io, EVLI_IN);
     if (evli_stream_due(server, &gate->retry, pause_ms * EVLI_NS_PER_MS) != 0)
         server->priv.io.want = EVLI_IN; /* no memory for a timer: look again at once */
-    if (gate->failures == 2 && server->priv.connection_cb != NULL)
-        EVLI_CALL(server->loop, server->priv.connection_cb(server, err));
+    if (gate->failures == 2 && gate->connection_cb != NULL)
+        EVLI_CALL(server->loop, gate->connection_cb(server, err));
 }
 
 static void evli_accept_retry(evl_loop_t *loop, evli_due_t *due) {
@@ -9692,8 +9721,8 @@ static void evli_listener_run(evl_loop_t *loop, evli_io_t *io) {
             io->ready &= (uint8_t)~EVLI_IN;
             if (io->ready & EVLI_ERR) /* the socket is gone: it would only fail again */
                 evli_io_rest(loop, io, EVLI_IN);
-            if (server->priv.connection_cb != NULL)
-                EVLI_CALL(loop, server->priv.connection_cb(server, err));
+            if (server->priv.gate->connection_cb != NULL)
+                EVLI_CALL(loop, server->priv.gate->connection_cb(server, err));
         }
     }
     if ((io->ready & io->want) && io->link.next == NULL)
@@ -9707,7 +9736,7 @@ static int evli_stream_listen(evl_stream_t *stream, int backlog, evl_connection_
     if (err != 0)
         return err;
     if (stream->flags & EVLI_H_LISTENING) { /* again: a new backlog and callback */
-        stream->priv.connection_cb = cb;
+        gate->connection_cb = cb;
         return 0;
     }
     gate = (evli_gate_t *)evli_calloc(1, sizeof(*gate));
@@ -9724,7 +9753,7 @@ static int evli_stream_listen(evl_stream_t *stream, int backlog, evl_connection_
     gate->accepted = EVLI_NO_SOCK;
     evli_due_init(&gate->retry, EVLI_DUE_ACCEPT);
     stream->priv.gate = gate;
-    stream->priv.connection_cb = cb;
+    gate->connection_cb = cb;
     stream->flags |= EVLI_H_LISTENING;
     stream->flags &= ~(uint32_t)(EVLI_H_READABLE | EVLI_H_WRITABLE);
     evli_handle_start(EVLI_HANDLE(stream));
