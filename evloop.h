@@ -711,14 +711,16 @@ typedef struct evli_io_s {
 
 /* What a pool has to do for a request. */
 typedef struct evli_job_s {
-    evli_link_t own;           /* in the loop's list of its jobs */
-    evli_link_t link;          /* in the pool's queue */
-    evli_node_t node;          /* on its way to the pool or back, or claimed by a worker */
+    evli_link_t own; /* in the loop's list of its jobs */
+    union {
+        evli_link_t link; /* in the pool's queue */
+        evli_node_t node; /* on its way to the pool or back, or claimed by a worker */
+    } in;
     struct evli_node_s **slot; /* the worker's claim; NULL: never claimed */
     evl_loop_t *loop;
     evl_pool_t *pool;
+    const struct evli_job_kind_s *kind; /* whose job it is */
     uint64_t queued_ns;
-    uint32_t kind; /* whose job it is: EVLI_JOB_… */
     int32_t error;
     uint32_t back;  /* atomic: it is done, or was cancelled, and on its way to the loop */
     uint32_t forks; /* of the pool when it got the job */
@@ -7536,23 +7538,13 @@ static int evli_run_posts(evl_loop_t *loop) {
     return 1;
 }
 
-enum {
-    EVLI_JOB_WORK,
-    EVLI_JOB_RANDOM,
-    EVLI_JOB_FS,
-    EVLI_JOB_GETADDRINFO,
-    EVLI_JOB_GETNAMEINFO,
-    EVLI_JOB_KINDS
-};
-
-/* What is done for a request on a thread, and how its callback is made: see the last section. */
-typedef struct {
+/* What is done for a request on a thread, and how its callback is made. A job points to its kind, so that
+ * a linker leaves out the kinds that a program has no use for. */
+typedef struct evli_job_kind_s {
     void (*run)(evli_job_t *job);
     void (*done)(evl_loop_t *loop, evli_job_t *job);
-    int slow;
+    int slow; /* it may take long: see the pool */
 } evli_job_kind_t;
-
-static const evli_job_kind_t *evli_job_kind_of(const evli_job_t *job);
 
 #if defined(EVLOOP_NO_THREADS)
 
@@ -7561,7 +7553,7 @@ static void evli_job_run_here(evli_job_t *job) {
         job->pool->priv.queued--;
     if (job->error != 0)
         return;
-    evli_job_kind_of(job)->run(job);
+    job->kind->run(job);
     if (job->pool != NULL)
         job->pool->priv.completed++;
 }
@@ -7584,14 +7576,14 @@ static int evli_run_jobs(evl_loop_t *loop) {
         loop->priv.done.end = &loop->priv.done.taken;
     }
     while (loop->priv.done.batch != NULL) {
-        evli_job_t *job = EVLI_OF(loop->priv.done.batch, evli_job_t, node);
+        evli_job_t *job = EVLI_OF(loop->priv.done.batch, evli_job_t, in.node);
         if (evli_halted(loop))
             return 0;
-        loop->priv.done.batch = job->node.next;
+        loop->priv.done.batch = job->in.node.next;
         evli_list_remove(&job->own);
         loop->priv.active_reqs--;
         evli_job_run_here(job);
-        evli_job_kind_of(job)->done(loop, job);
+        job->kind->done(loop, job);
     }
     return 1;
 }
@@ -10421,18 +10413,17 @@ static void evli_pool_collect(evl_pool_t *pool) {
     if (evli_load_node(&pool->priv.incoming) == NULL)
         return;
     for (node = evli_stack_take(&pool->priv.incoming); node != NULL; node = next) {
-        evli_job_t *job = EVLI_OF(node, evli_job_t, node);
+        evli_job_t *job = EVLI_OF(node, evli_job_t, in.node);
         next = node->next;
-        evli_list_push(evli_job_kind_of(job)->slow ? &pool->priv.slow : &pool->priv.queue,
-                       &job->link);
+        evli_list_push(job->kind->slow ? &pool->priv.slow : &pool->priv.queue, &job->in.link);
     }
 }
 
 static void evli_worker_claim(evli_worker_t *worker, evli_job_t *job) {
     evli_node_t **slot = &worker->slots[worker->claimed++];
-    evli_list_remove(&job->link);
+    evli_list_remove(&job->in.link);
     job->slot = slot;
-    evli_exchange_node(slot, &job->node);
+    evli_exchange_node(slot, &job->in.node);
 }
 
 /* Claims the oldest slow job, if it may run and is older than the oldest other one. */
@@ -10442,13 +10433,13 @@ static int evli_worker_claim_slow(evli_worker_t *worker) {
     if (evli_list_empty(&pool->priv.slow) ||
         pool->priv.slow_running >= (pool->priv.threads + 1) / 2)
         return 0;
-    slow = EVLI_OF(pool->priv.slow.next, evli_job_t, link);
-    other = EVLI_OF(pool->priv.queue.next, evli_job_t, link);
+    slow = EVLI_OF(pool->priv.slow.next, evli_job_t, in.link);
+    other = EVLI_OF(pool->priv.queue.next, evli_job_t, in.link);
     if (!evli_list_empty(&pool->priv.queue) && other->queued_ns < slow->queued_ns)
         return 0;
     pool->priv.slow_running++;
     worker->slow = 1;
-    evli_worker_claim(worker, EVLI_OF(pool->priv.slow.next, evli_job_t, link));
+    evli_worker_claim(worker, EVLI_OF(pool->priv.slow.next, evli_job_t, in.link));
     return 1;
 }
 
@@ -10464,7 +10455,7 @@ static void evli_worker_claim_some(evli_worker_t *worker) {
     do {
         if (evli_list_empty(&pool->priv.queue))
             break;
-        evli_worker_claim(worker, EVLI_OF(pool->priv.queue.next, evli_job_t, link));
+        evli_worker_claim(worker, EVLI_OF(pool->priv.queue.next, evli_job_t, in.link));
     } while (worker->claimed < share);
 }
 
@@ -10477,7 +10468,7 @@ static int evli_worker_take_over(evli_worker_t *worker, evli_worker_t *from) {
             continue;
         node = evli_exchange_node(&from->slots[n], NULL);
         if (node != NULL) {
-            evli_worker_claim(worker, EVLI_OF(node, evli_job_t, node));
+            evli_worker_claim(worker, EVLI_OF(node, evli_job_t, in.node));
             return 1;
         }
     }
@@ -10516,7 +10507,7 @@ static void evli_worker_steal(evli_worker_t *worker) {
 /* Hands a job back to its loop. From here on the pool is of no concern to it. */
 static void evli_job_finished(evli_job_t *job) {
     evli_store(&job->back, 1);
-    evli_send(job->loop, &job->node, EVLI_NODE_JOB);
+    evli_send(job->loop, &job->in.node, EVLI_NODE_JOB);
 }
 
 /* Does what was claimed, without the mutex. The end of one job is the beginning of the next. */
@@ -10528,11 +10519,11 @@ static void evli_worker_run(evli_worker_t *worker) {
         evli_job_t *job;
         if (node == NULL)
             continue;
-        job = EVLI_OF(node, evli_job_t, node);
+        job = EVLI_OF(node, evli_job_t, in.node);
         evli_store(&worker->begun_us, evli_pool_us(begin));
         evli_fetch_add(&worker->pool->priv.queued, (uint32_t)-1);
         worker->wait_ns[worker->samples] = begin > job->queued_ns ? begin - job->queued_ns : 0;
-        evli_job_kind_of(job)->run(job);
+        job->kind->run(job);
         end = evli_sys_clock();
         worker->run_ns[worker->samples++] = end - begin;
         begin = end;
@@ -10655,7 +10646,7 @@ static int evli_pool_submit(evl_pool_t *pool, evli_job_t *job) {
     }
     job->forks = pool->priv.forks;
     job->queued_ns = evli_sys_clock();
-    evli_stack_push(&pool->priv.incoming, &job->node);
+    evli_stack_push(&pool->priv.incoming, &job->in.node);
     if (evli_load(&pool->priv.sleeping) > 0 && evli_exchange(&pool->priv.waking, 1) == 0)
         evl_sem_post(&pool->priv.wake);
     return 0;
@@ -10663,9 +10654,9 @@ static int evli_pool_submit(evl_pool_t *pool, evli_job_t *job) {
 
 /* Empties a slot if it holds that job. */
 static int evli_slot_empty(evli_node_t **slot, evli_job_t *job) {
-    evli_node_t *held = &job->node;
+    evli_node_t *held = &job->in.node;
     while (!evli_cas_node(slot, &held, NULL))
-        if (held != &job->node)
+        if (held != &job->in.node)
             return 0;
     return 1;
 }
@@ -10684,8 +10675,12 @@ static int evli_job_cancel(evli_job_t *job) {
         return EVL_EBUSY;
     evl_mutex_lock(&pool->priv.mutex);
     evli_pool_collect(pool);
-    waits = job->link.next != NULL || (job->slot != NULL && evli_slot_empty(job->slot, job));
-    evli_list_remove(&job->link);
+    if (job->slot != NULL) { /* it has been claimed */
+        waits = evli_slot_empty(job->slot, job);
+    } else {
+        waits = job->in.link.next != NULL;
+        evli_list_remove(&job->in.link);
+    }
     evl_mutex_unlock(&pool->priv.mutex);
     if (!waits)
         return EVL_EBUSY;
@@ -10746,7 +10741,7 @@ static void evli_pools_release(void) {
 
 static void evli_pool_mark(evli_link_t *list) {
     while (!evli_list_empty(list))
-        EVLI_OF(evli_list_pop(list), evli_job_t, link)->error = EVL_EAGAIN;
+        EVLI_OF(evli_list_pop(list), evli_job_t, in.link)->error = EVL_EAGAIN;
 }
 
 static void evli_pool_forked(evl_pool_t *pool) {
@@ -10755,7 +10750,7 @@ static void evli_pool_forked(evl_pool_t *pool) {
         evli_worker_t *worker = &pool->priv.workers[i];
         for (n = 0; n < EVLI_POOL_CLAIM; n++)
             if (worker->slots[n] != NULL)
-                EVLI_OF(worker->slots[n], evli_job_t, node)->error = EVL_EAGAIN;
+                EVLI_OF(worker->slots[n], evli_job_t, in.node)->error = EVL_EAGAIN;
         memset(worker, 0, sizeof(*worker));
     }
     evli_pool_collect(pool);
@@ -10935,7 +10930,7 @@ EVLOOP_API int evl_pool_stats(evl_pool_t *pool, evl_pool_stats_t *out) {
 }
 
 /* Starts a job for a request that has been filled in. */
-static int evli_job_start(evl_loop_t *loop, evli_job_t *job, unsigned kind) {
+static int evli_job_start(evl_loop_t *loop, evli_job_t *job, const evli_job_kind_t *kind) {
     evl_pool_t *pool = loop->priv.pool;
     int err = evli_pool_or_default(&pool);
     if (err != 0)
@@ -10982,7 +10977,7 @@ EVLOOP_API int evl_pool_stats(evl_pool_t *pool, evl_pool_stats_t *out) {
     return 0;
 }
 
-static int evli_job_start(evl_loop_t *loop, evli_job_t *job, unsigned kind) {
+static int evli_job_start(evl_loop_t *loop, evli_job_t *job, const evli_job_kind_t *kind) {
     evl_pool_t *pool = loop->priv.pool;
     if (pool != NULL && pool->priv.max_queue != 0 && pool->priv.queued >= pool->priv.max_queue)
         return EVL_ENOBUFS;
@@ -10993,7 +10988,7 @@ static int evli_job_start(evl_loop_t *loop, evli_job_t *job, unsigned kind) {
     if (pool != NULL)
         pool->priv.queued++;
     evli_list_push(&loop->priv.jobs, &job->own);
-    evli_send(loop, &job->node, EVLI_NODE_JOB);
+    evli_send(loop, &job->in.node, EVLI_NODE_JOB);
     loop->priv.active_reqs++;
     return 0;
 }
@@ -11015,9 +11010,9 @@ static void evli_jobs_forked(evl_loop_t *loop) {
     evli_node_t *node;
     evli_link_t *link;
     for (node = loop->priv.done.taken; node != NULL; node = node->next)
-        EVLI_OF(node, evli_job_t, node)->back = 2; /* it has arrived */
+        EVLI_OF(node, evli_job_t, in.node)->back = 2; /* it has arrived */
     for (node = loop->priv.done.batch; node != NULL; node = node->next)
-        EVLI_OF(node, evli_job_t, node)->back = 2;
+        EVLI_OF(node, evli_job_t, in.node)->back = 2;
     for (link = loop->priv.jobs.next; link != &loop->priv.jobs; link = link->next) {
         evli_job_t *job = EVLI_OF(link, evli_job_t, own);
         int err = job->error == EVL_EAGAIN ? 0 : (int)EVL_ECANCELED;
@@ -11030,7 +11025,7 @@ static void evli_jobs_forked(evl_loop_t *loop) {
             continue;
         job->error = err;
         job->back = 1;
-        evli_send(loop, &job->node, EVLI_NODE_JOB);
+        evli_send(loop, &job->in.node, EVLI_NODE_JOB);
     }
 }
 
@@ -11067,6 +11062,8 @@ static void evli_work_done(evl_loop_t *loop, evli_job_t *job) {
         EVLI_CALL(loop, req->after_work_cb(req, job->error));
 }
 
+static const evli_job_kind_t evli_work_job = {evli_work_run, evli_work_done, 0};
+
 EVLOOP_API int evl_queue_work(evl_loop_t *loop, evl_work_t *req, evl_work_cb work_cb,
                               evl_after_work_cb after_work_cb) {
     if (work_cb == NULL)
@@ -11075,7 +11072,7 @@ EVLOOP_API int evl_queue_work(evl_loop_t *loop, evl_work_t *req, evl_work_cb wor
     req->loop = loop;
     req->work_cb = work_cb;
     req->after_work_cb = after_work_cb;
-    return evli_job_start(loop, &req->priv.job, EVLI_JOB_WORK);
+    return evli_job_start(loop, &req->priv.job, &evli_work_job);
 }
 
 #if !defined(EVLOOP_NO_DNS)
@@ -11119,6 +11116,8 @@ static void evli_random_done(evl_loop_t *loop, evli_job_t *job) {
     EVLI_CALL(loop, req->cb(req, req->status, req->buf, req->buflen));
 }
 
+static const evli_job_kind_t evli_random_job = {evli_random_run, evli_random_done, 0};
+
 EVLOOP_API int evl_random(evl_loop_t *loop, evl_random_t *req, void *buf, size_t buflen,
                           unsigned flags, evl_random_cb cb) {
     if (buflen > 0x7fffffff)
@@ -11135,7 +11134,7 @@ EVLOOP_API int evl_random(evl_loop_t *loop, evl_random_t *req, void *buf, size_t
     req->buf = buf;
     req->buflen = buflen;
     req->cb = cb;
-    return evli_job_start(loop, &req->priv.job, EVLI_JOB_RANDOM);
+    return evli_job_start(loop, &req->priv.job, &evli_random_job);
 }
 
 /* ==== [SECTION] File contract ==== */
@@ -13760,6 +13759,8 @@ static void evli_fs_done(evl_loop_t *loop, evli_job_t *job) {
     EVLI_CALL(loop, req->cb(req));
 }
 
+static const evli_job_kind_t evli_fs_job = {evli_fs_run, evli_fs_done, 0};
+
 static int evli_fs_begin(evl_loop_t *loop, evl_fs_t *req, evl_fs_type type, evl_fs_cb cb) {
     if (req == NULL || (cb != NULL && loop == NULL))
         return EVL_EINVAL;
@@ -13784,7 +13785,7 @@ static int evli_fs_start(evl_fs_t *req) {
         evli_fs_run(&req->priv.job);
         return req->result > INT_MAX ? INT_MAX : (int)req->result;
     }
-    err = evli_job_start(req->loop, &req->priv.job, EVLI_JOB_FS);
+    err = evli_job_start(req->loop, &req->priv.job, &evli_fs_job);
     if (err != 0)
         evl_fs_req_cleanup(req);
     return err;
@@ -14363,6 +14364,9 @@ static void evli_getaddrinfo_done(evl_loop_t *loop, evli_job_t *job) {
     EVLI_CALL(loop, req->priv.cb(req, req->priv.result, req->addrinfo));
 }
 
+static const evli_job_kind_t evli_getaddrinfo_job = {evli_getaddrinfo_run, evli_getaddrinfo_done,
+                                                     1};
+
 /* Copies what the caller need not keep: the hints and the two names. */
 static int evli_getaddrinfo_copy(evl_getaddrinfo_t *req, const char *host, const char *service,
                                  const struct addrinfo *hints) {
@@ -14408,7 +14412,7 @@ EVLOOP_API int evl_getaddrinfo(evl_loop_t *loop, evl_getaddrinfo_t *req, evl_get
         evli_getaddrinfo_end(req);
         return req->priv.result;
     }
-    err = evli_job_start(loop, &req->priv.job, EVLI_JOB_GETADDRINFO);
+    err = evli_job_start(loop, &req->priv.job, &evli_getaddrinfo_job);
     if (err != 0)
         evli_getaddrinfo_end(req);
     return err;
@@ -14438,6 +14442,9 @@ static void evli_getnameinfo_done(evl_loop_t *loop, evli_job_t *job) {
     EVLI_CALL(loop, req->priv.cb(req, req->priv.result, host, service));
 }
 
+static const evli_job_kind_t evli_getnameinfo_job = {evli_getnameinfo_run, evli_getnameinfo_done,
+                                                     1};
+
 EVLOOP_API int evl_getnameinfo(evl_loop_t *loop, evl_getnameinfo_t *req, evl_getnameinfo_cb cb,
                                const struct sockaddr *addr, int flags) {
     socklen_t len = evli_sockaddr_len(addr);
@@ -14451,7 +14458,7 @@ EVLOOP_API int evl_getnameinfo(evl_loop_t *loop, evl_getnameinfo_t *req, evl_get
     req->priv.flags = flags;
     req->priv.cb = cb;
     if (cb != NULL)
-        return evli_job_start(loop, &req->priv.job, EVLI_JOB_GETNAMEINFO);
+        return evli_job_start(loop, &req->priv.job, &evli_getnameinfo_job);
     evli_getnameinfo_run(&req->priv.job);
     return req->priv.result;
 }
@@ -14508,24 +14515,6 @@ static const evli_handle_type_t evli_handle_types[EVL_HANDLE_TYPE_MAX + 1] = {
     EVLI_NO_TYPE, /* file */
     EVLI_NO_TYPE, /* what is no type */
 };
-
-static const evli_job_kind_t evli_job_kinds[EVLI_JOB_KINDS] = {
-    {evli_work_run, evli_work_done, 0},
-    {evli_random_run, evli_random_done, 0},
-#if !defined(EVLOOP_NO_FS)
-    {evli_fs_run, evli_fs_done, 0},
-#else
-    {NULL, NULL, 0},
-#endif
-#if !defined(EVLOOP_NO_DNS)
-    {evli_getaddrinfo_run, evli_getaddrinfo_done, 1},
-    {evli_getnameinfo_run, evli_getnameinfo_done, 1},
-#endif
-};
-
-static const evli_job_kind_t *evli_job_kind_of(const evli_job_t *job) {
-    return &evli_job_kinds[job->kind];
-}
 
 static evli_io_fn evli_io_function(unsigned kind) {
     return evli_io_functions[kind];
