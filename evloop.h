@@ -1643,12 +1643,17 @@ struct evl_pool_s {
         evli_node_t *incoming; /* atomic: jobs that no thread has seen */
         evli_link_t queue;     /* jobs, the oldest first */
         evli_link_t slow;      /* … of the kinds that may take long */
-        uint32_t queued;       /* atomic: jobs that wait, in all */
+        uint32_t queued;       /* jobs in both */
+        uint32_t bounded;      /* atomic: jobs that wait, if they are bounded */
         uint32_t sleeping;     /* atomic: threads without a job */
         uint32_t waking;       /* atomic: one of them has been signalled and is not awake yet */
         uint32_t started;      /* atomic: threads that run */
         uint32_t threads, max_queue, slow_running, running, closing;
         uint32_t batches; /* threads that have claimed more than one job */
+        uint32_t lazy;    /* atomic: one awake is enough for now, it wakes others itself */
+        uint32_t quick;   /* jobs in a row that were short */
+        uint32_t napping; /* a thread is asleep for a moment only */
+        uint64_t mean_ns; /* what a job takes: of the last ones, a moving mean */
         uint32_t forks;   /* that this process is away from the one that made the pool */
         size_t stack_size;
         char name[16];
@@ -2737,7 +2742,7 @@ static inline void evli_list_splice(evli_link_t *to, evli_link_t *from) {
 
 /* Many threads push, the loop's thread takes the whole stack at once: nothing is ever popped singly,
  * so no node can come back under a pusher's eyes (the ABA problem). */
-static void evli_stack_push(evli_node_t **stack, evli_node_t *node) {
+EVLI_SPARE void evli_stack_push(evli_node_t **stack, evli_node_t *node) {
     evli_node_t *top = evli_load_node(stack);
     do {
         node->next = top;
@@ -2745,7 +2750,7 @@ static void evli_stack_push(evli_node_t **stack, evli_node_t *node) {
 }
 
 /* Takes all, first pushed first. */
-static evli_node_t *evli_stack_take(evli_node_t **stack) {
+EVLI_SPARE evli_node_t *evli_stack_take(evli_node_t **stack) {
     evli_node_t *node, *next, *chain = NULL;
     for (node = evli_exchange_node(stack, NULL); node != NULL; node = next) {
         next = node->next;
@@ -3558,6 +3563,15 @@ EVLOOP_API int evl_clock_gettime(evl_clock_id clock_id, evl_timespec64_t *ts) {
     return 0;
 }
 
+#define EVLI_HAVE_NAPS 1
+
+EVLI_SPARE void evli_sys_nap(long ns) {
+    struct timespec nap;
+    nap.tv_sec = 0;
+    nap.tv_nsec = ns;
+    nanosleep(&nap, NULL);
+}
+
 EVLOOP_API void evl_sleep(unsigned int msec) {
     struct timespec left;
     left.tv_sec = (time_t)(msec / 1000);
@@ -4049,6 +4063,13 @@ EVLOOP_API int evl_clock_gettime(evl_clock_id clock_id, evl_timespec64_t *ts) {
     ts->tv_sec = (int64_t)(ns / EVLI_NS_PER_S);
     ts->tv_nsec = (int32_t)(ns % EVLI_NS_PER_S);
     return 0;
+}
+
+/* Sleep() counts in ticks of up to 15 ms: that is no nap. */
+#define EVLI_HAVE_NAPS 0
+
+EVLI_SPARE void evli_sys_nap(long ns) {
+    (void)ns;
 }
 
 EVLOOP_API void evl_sleep(unsigned int msec) {
@@ -5465,7 +5486,7 @@ typedef struct evli_backend_s {
 
 /* Accepts one connection for each report, which comes again while there are more: to learn that there is
  * none left costs an accept that fails half of what one costs that does not. */
-static int evli_io_accept(evl_loop_t *loop, evli_io_t *io, evl_os_sock_t *sock) {
+static inline int evli_io_accept(evl_loop_t *loop, evli_io_t *io, evl_os_sock_t *sock) {
     if (loop->priv.backend->accept != NULL)
         return loop->priv.backend->accept(loop, io, sock);
     io->ready &= (uint8_t)~EVLI_IN;
@@ -5833,7 +5854,9 @@ static unsigned evli_epoll_rare_bits(uint32_t events) {
 }
 
 static inline unsigned evli_epoll_bits(uint32_t events) {
-    return EVLI_LIKELY(events == (uint32_t)EPOLLIN) ? EVLI_IN : evli_epoll_rare_bits(events);
+    if (EVLI_LIKELY(events == (uint32_t)EPOLLIN))
+        return EVLI_IN;
+    return evli_epoll_rare_bits(events);
 }
 
 /* One call of the wait that fits: without a signal mask and to the millisecond, or else with. */
@@ -10385,13 +10408,20 @@ static void evli_poll_close(evl_handle_t *handle) {
  *
  * Submitting wakes a thread only if one sleeps and none is on its way; a thread that finds more than
  * it claims wakes the next. A sleeper shows itself in `sleeping` before its last look at `incoming`,
- * and a submitter looks there after its push, so that one of them sees the other. */
+ * and a submitter looks there after its push, so that one of them sees the other.
+ *
+ * To wake a thread takes longer than many a job. When all jobs have been short for a while, the pool is
+ * lazy: the thread that is awake wakes another only for work worth that. Should a job take long after
+ * all, there is one idle thread that does not sleep but naps, and looks after the others. */
 
 #define EVLI_POOL_THREADS     4
 #define EVLI_POOL_MAX_THREADS 1024
 #define EVLI_POOL_CLAIM       16    /* jobs for one worker at a time */
 #define EVLI_POOL_QUICK_NS    20000 /* … if they take no longer than this */
 #define EVLI_POOL_LATE_US     100   /* after so long in one job, others take over those behind it */
+#define EVLI_POOL_STREAK      256   /* so many short jobs in a row: the next will be one */
+#define EVLI_POOL_NAP_NS      200000
+#define EVLI_POOL_WORTH_NS    25000 /* work for which to wake a thread */
 
 typedef struct evli_worker_s {
     evl_pool_t *pool;
@@ -10402,6 +10432,7 @@ typedef struct evli_worker_s {
     int woken;                           /* it has been, and has not found work yet */
     int slow;                            /* this round is one of a slow job */
     int quick;                           /* the jobs of the last round were short ones */
+    uint64_t seen;                       /* jobs that were completed when it began to nap */
     evli_node_t *slots[EVLI_POOL_CLAIM]; /* atomic */
     uint64_t wait_ns[EVLI_POOL_CLAIM];
     uint64_t run_ns[EVLI_POOL_CLAIM];
@@ -10416,14 +10447,20 @@ static void evli_pool_collect(evl_pool_t *pool) {
         evli_job_t *job = EVLI_OF(node, evli_job_t, in.node);
         next = node->next;
         evli_list_push(job->kind->slow ? &pool->priv.slow : &pool->priv.queue, &job->in.link);
+        pool->priv.queued++;
     }
 }
 
 static void evli_worker_claim(evli_worker_t *worker, evli_job_t *job) {
     evli_node_t **slot = &worker->slots[worker->claimed++];
-    evli_list_remove(&job->in.link);
     job->slot = slot;
     evli_exchange_node(slot, &job->in.node);
+}
+
+/* Claims the first job of a queue. */
+static void evli_worker_claim_first(evli_worker_t *worker, evli_link_t *queue) {
+    worker->pool->priv.queued--;
+    evli_worker_claim(worker, EVLI_OF(evli_list_pop(queue), evli_job_t, in.link));
 }
 
 /* Claims the oldest slow job, if it may run and is older than the oldest other one. */
@@ -10439,7 +10476,7 @@ static int evli_worker_claim_slow(evli_worker_t *worker) {
         return 0;
     pool->priv.slow_running++;
     worker->slow = 1;
-    evli_worker_claim(worker, EVLI_OF(pool->priv.slow.next, evli_job_t, in.link));
+    evli_worker_claim_first(worker, &pool->priv.slow);
     return 1;
 }
 
@@ -10447,7 +10484,7 @@ static int evli_worker_claim_slow(evli_worker_t *worker) {
  * mutex would cost more than they do. */
 static void evli_worker_claim_some(evli_worker_t *worker) {
     evl_pool_t *pool = worker->pool;
-    uint32_t queued = evli_load(&pool->priv.queued), share = queued / (2 * pool->priv.threads);
+    uint32_t share = pool->priv.queued / (2 * pool->priv.threads);
     if (share > EVLI_POOL_CLAIM)
         share = EVLI_POOL_CLAIM;
     if (!worker->quick)
@@ -10455,7 +10492,7 @@ static void evli_worker_claim_some(evli_worker_t *worker) {
     do {
         if (evli_list_empty(&pool->priv.queue))
             break;
-        evli_worker_claim(worker, EVLI_OF(pool->priv.queue.next, evli_job_t, in.link));
+        evli_worker_claim_first(worker, &pool->priv.queue);
     } while (worker->claimed < share);
 }
 
@@ -10504,6 +10541,12 @@ static void evli_worker_steal(evli_worker_t *worker) {
             return;
 }
 
+/* A job that counted against max_queue waits no more. */
+static inline void evli_pool_unbound(evl_pool_t *pool) {
+    if (pool->priv.max_queue > 0)
+        evli_fetch_add(&pool->priv.bounded, (uint32_t)-1);
+}
+
 /* Hands a job back to its loop. From here on the pool is of no concern to it. */
 static void evli_job_finished(evli_job_t *job) {
     evli_store(&job->back, 1);
@@ -10521,7 +10564,7 @@ static void evli_worker_run(evli_worker_t *worker) {
             continue;
         job = EVLI_OF(node, evli_job_t, in.node);
         evli_store(&worker->begun_us, evli_pool_us(begin));
-        evli_fetch_add(&worker->pool->priv.queued, (uint32_t)-1);
+        evli_pool_unbound(worker->pool);
         worker->wait_ns[worker->samples] = begin > job->queued_ns ? begin - job->queued_ns : 0;
         job->kind->run(job);
         end = evli_sys_clock();
@@ -10540,9 +10583,12 @@ static void evli_worker_report(evli_worker_t *worker) {
         evl_histogram_record(pool->priv.wait_ns, worker->wait_ns[i]);
         evl_histogram_record(pool->priv.run_ns, worker->run_ns[i]);
         run_ns += worker->run_ns[i];
+        pool->priv.quick = worker->run_ns[i] <= EVLI_POOL_QUICK_NS ? pool->priv.quick + 1 : 0;
     }
-    if (worker->samples > 0)
+    if (worker->samples > 0) {
         worker->quick = run_ns <= (uint64_t)EVLI_POOL_QUICK_NS * worker->samples;
+        pool->priv.mean_ns = (3 * pool->priv.mean_ns + run_ns / worker->samples) / 4;
+    }
     pool->priv.completed += worker->samples;
     pool->priv.running--;
     pool->priv.batches -= worker->claimed > 1 ? 1u : 0u;
@@ -10551,33 +10597,59 @@ static void evli_worker_report(evli_worker_t *worker) {
     worker->slow = 0;
 }
 
+/* Whether to nap: for one worker at a time, as long as there are short jobs. */
+static int evli_worker_naps(evli_worker_t *worker) {
+    evl_pool_t *pool = worker->pool;
+    if (!EVLI_HAVE_NAPS || pool->priv.quick < EVLI_POOL_STREAK || pool->priv.napping ||
+        pool->priv.threads < 2 || worker->seen == pool->priv.completed)
+        return 0;
+    worker->seen = pool->priv.completed;
+    return 1;
+}
+
 /* Waits for work, unless there is some that nobody has seen. The pool's mutex is held but for the wait
  * itself. */
 static void evli_worker_sleep(evli_worker_t *worker) {
     evl_pool_t *pool = worker->pool;
-    evli_fetch_add(&pool->priv.sleeping, 1);
+    uint32_t naps = (uint32_t)evli_worker_naps(worker);
+    pool->priv.napping += naps;
+    evli_fetch_add(&pool->priv.sleeping, 1 - naps);
     worker->woken = 0;
     evli_exchange(&pool->priv.waking, 0);
+    evli_exchange(&pool->priv.lazy, 0);
     if (evli_load_node(&pool->priv.incoming) == NULL) {
         evl_mutex_unlock(&pool->priv.mutex);
-        evl_sem_wait(&pool->priv.wake);
+        if (naps)
+            evli_sys_nap(EVLI_POOL_NAP_NS);
+        else
+            evl_sem_wait(&pool->priv.wake);
         evl_mutex_lock(&pool->priv.mutex);
-        worker->woken = 1;
+        worker->woken = !naps;
     }
-    evli_fetch_add(&pool->priv.sleeping, (uint32_t)-1);
+    evli_fetch_add(&pool->priv.sleeping, naps - 1);
+    pool->priv.napping -= naps;
+}
+
+/* Whether there is work that nobody does, and enough of it. */
+static int evli_pool_has_more(const evl_pool_t *pool, const evli_worker_t *worker) {
+    uint64_t jobs = pool->priv.queued + worker->claimed;
+    if (worker->claimed <= 1 && pool->priv.queued == 0 &&
+        evli_load_node(&pool->priv.incoming) == NULL)
+        return 0;
+    return !evli_load(&pool->priv.lazy) || jobs * pool->priv.mean_ns > EVLI_POOL_WORTH_NS;
 }
 
 /* Whether a worker that has claimed something has to wake another one for the rest. One at a time is on
  * its way: it wakes the next, should there still be work then. */
 static int evli_worker_wakes(evli_worker_t *worker) {
     evl_pool_t *pool = worker->pool;
+    evli_store(&pool->priv.lazy, pool->priv.napping && pool->priv.quick >= EVLI_POOL_STREAK);
     if (worker->woken) {
         worker->woken = 0;
         evli_exchange(&pool->priv.waking, 0); /* before it looks for what came in meanwhile */
     }
-    return (worker->claimed > 1 || !evli_list_empty(&pool->priv.queue) ||
-            !evli_list_empty(&pool->priv.slow) || evli_load_node(&pool->priv.incoming) != NULL) &&
-           evli_load(&pool->priv.sleeping) > 0 && evli_exchange(&pool->priv.waking, 1) == 0;
+    return evli_pool_has_more(pool, worker) && evli_load(&pool->priv.sleeping) > 0 &&
+           evli_exchange(&pool->priv.waking, 1) == 0;
 }
 
 static void evli_worker_main(void *arg) {
@@ -10640,14 +10712,16 @@ static int evli_pool_submit(evl_pool_t *pool, evli_job_t *job) {
     int err = evli_load(&pool->priv.started) == 0 ? evli_pool_start(pool) : 0;
     if (err != 0)
         return err;
-    if (evli_fetch_add(&pool->priv.queued, 1) >= pool->priv.max_queue && pool->priv.max_queue > 0) {
-        evli_fetch_add(&pool->priv.queued, (uint32_t)-1);
+    if (pool->priv.max_queue > 0 &&
+        evli_fetch_add(&pool->priv.bounded, 1) >= pool->priv.max_queue) {
+        evli_pool_unbound(pool);
         return EVL_ENOBUFS;
     }
     job->forks = pool->priv.forks;
-    job->queued_ns = evli_sys_clock();
+    job->queued_ns = evli_fresh_ns(job->loop);
     evli_stack_push(&pool->priv.incoming, &job->in.node);
-    if (evli_load(&pool->priv.sleeping) > 0 && evli_exchange(&pool->priv.waking, 1) == 0)
+    if (evli_load(&pool->priv.sleeping) > 0 && !evli_load(&pool->priv.lazy) &&
+        evli_exchange(&pool->priv.waking, 1) == 0)
         evl_sem_post(&pool->priv.wake);
     return 0;
 }
@@ -10663,7 +10737,7 @@ static int evli_slot_empty(evli_node_t **slot, evli_job_t *job) {
 
 /* A job that was taken out of the queue comes back to its loop as cancelled. */
 static void evli_job_cancelled(evli_job_t *job) {
-    evli_fetch_add(&job->pool->priv.queued, (uint32_t)-1);
+    evli_pool_unbound(job->pool);
     job->error = EVL_ECANCELED;
     evli_job_finished(job);
 }
@@ -10680,6 +10754,7 @@ static int evli_job_cancel(evli_job_t *job) {
     } else {
         waits = job->in.link.next != NULL;
         evli_list_remove(&job->in.link);
+        pool->priv.queued -= (uint32_t)waits;
     }
     evl_mutex_unlock(&pool->priv.mutex);
     if (!waits)
@@ -10756,7 +10831,8 @@ static void evli_pool_forked(evl_pool_t *pool) {
     evli_pool_collect(pool);
     evli_pool_mark(&pool->priv.queue);
     evli_pool_mark(&pool->priv.slow);
-    pool->priv.queued = pool->priv.sleeping = pool->priv.waking = pool->priv.started = 0;
+    pool->priv.queued = pool->priv.bounded = pool->priv.napping = pool->priv.lazy = 0;
+    pool->priv.sleeping = pool->priv.waking = pool->priv.started = 0;
     pool->priv.running = pool->priv.slow_running = pool->priv.batches = 0;
     pool->priv.forks++;
     evl_mutex_unlock(&pool->priv.mutex);
@@ -10912,16 +10988,22 @@ static void evli_default_pool_close(void) {
 }
 
 EVLOOP_API int evl_pool_stats(evl_pool_t *pool, evl_pool_stats_t *out) {
+    uint32_t i;
     int err = evli_pool_or_default(&pool);
     if (err != 0)
         return err;
     if (out == NULL)
         return EVL_EINVAL;
     evl_mutex_lock(&pool->priv.mutex);
+    evli_pool_collect(pool);
     out->threads = evli_load(&pool->priv.started);
     out->running = pool->priv.running;
     out->idle = out->threads - out->running;
-    out->queued = evli_load(&pool->priv.queued);
+    out->queued = pool->priv.queued;
+    for (i = 0; i < out->threads * EVLI_POOL_CLAIM; i++) /* and what is claimed and not begun */
+        out->queued +=
+            evli_load_node(&pool->priv.workers[i / EVLI_POOL_CLAIM].slots[i % EVLI_POOL_CLAIM]) !=
+            NULL;
     out->completed = pool->priv.completed;
     out->wait_ns = *pool->priv.wait_ns;
     out->run_ns = *pool->priv.run_ns;
