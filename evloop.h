@@ -9466,7 +9466,8 @@ static void evli_stream_run_rest(evl_stream_t *stream, int fed) {
  * may be closing, or the loop halted: what is left to do then is done the next time. */
 static void evli_stream_run(evl_loop_t *loop, evli_io_t *io) {
     evl_stream_t *stream = EVLI_STREAM(io);
-    int plain = io->ready == EVLI_IN && stream->priv.ext == NULL;
+    int plain = (io->ready | EVLI_IN | EVLI_OUT) == (EVLI_IN | EVLI_OUT) && io->want == EVLI_IN &&
+                stream->priv.ext == NULL;
     int fed = io->ready & EVLI_FED;
     io->ready &= (uint8_t)~EVLI_FED;
     if (!plain && stream->priv.connect_req != NULL && (io->error != 0 || (io->ready & EVLI_OUT)))
