@@ -883,7 +883,8 @@ EVLOOP_API int evl_loop_alive(const evl_loop_t *loop);
  * makes are not visited. */
 EVLOOP_API void evl_walk(evl_loop_t *loop, evl_walk_cb walk_cb, void *arg);
 
-/* The cached time in milliseconds and nanoseconds: read when an iteration has polled. */
+/* The cached time in milliseconds and nanoseconds: read when an iteration has polled, or, if it has
+ * nothing to call then, by the first call of one of these. */
 EVLOOP_API uint64_t evl_now(const evl_loop_t *loop);
 EVLOOP_API uint64_t evl_now_ns(const evl_loop_t *loop);
 
@@ -892,7 +893,8 @@ EVLOOP_API void evl_update_time(evl_loop_t *loop);
 
 /* For embedding in another loop: a descriptor that becomes readable when evl_run has something to do
  * (-1 where the backend has none, as `poll` and `iocp`), and for how many milliseconds that loop may
- * sleep on it (-1: for ever). */
+ * sleep on it (-1: for ever). Once the descriptor has been asked for, what other threads send while
+ * evl_run does not run makes it readable, too. */
 EVLOOP_API int evl_backend_fd(const evl_loop_t *loop);
 EVLOOP_API int evl_backend_timeout(const evl_loop_t *loop);
 
@@ -1172,7 +1174,7 @@ EVLOOP_API int evl_async_init(evl_loop_t *loop, evl_async_t *async, evl_async_cb
 
 /* Has the callback called in the poll phase, at least once after this call; several sends before
  * it runs become one. What the sender wrote before is visible to the callback. Lock-free, and no
- * system call while the loop is awake or woken already.
+ * system call unless the loop sleeps and is not woken yet.
  * Thread: any, and signal handlers, until the handle's close callback.
  * Errors: EVL_EINVAL (closing). */
 EVLOOP_API int evl_async_send(evl_async_t *async);
@@ -1631,7 +1633,7 @@ typedef struct {
     unsigned queued;         /* jobs that wait */
     unsigned running;        /* jobs that are being done */
     uint64_t completed;      /* jobs so far */
-    evl_histogram_t wait_ns; /* from being queued to being begun */
+    evl_histogram_t wait_ns; /* from being queued, as the callback's clock has it, to being begun */
     evl_histogram_t run_ns;  /* from there to the end */
 } evl_pool_stats_t;
 
@@ -10710,6 +10712,7 @@ static int evli_pool_start(evl_pool_t *pool) {
 /* Gives a job to a pool: it begins as soon as there is a thread for it. Nothing here waits for a
  * worker, which may have been preempted with the mutex in its hands. */
 static int evli_pool_submit(evl_pool_t *pool, evli_job_t *job) {
+    int running = (job->loop->priv.flags & EVLI_L_RUNNING) != 0;
     int err = evli_load(&pool->priv.started) == 0 ? evli_pool_start(pool) : 0;
     if (err != 0)
         return err;
@@ -10719,7 +10722,7 @@ static int evli_pool_submit(evl_pool_t *pool, evli_job_t *job) {
         return EVL_ENOBUFS;
     }
     job->forks = pool->priv.forks;
-    job->queued_ns = evli_fresh_ns(job->loop);
+    job->queued_ns = running ? evli_fresh_ns(job->loop) : evli_sys_clock();
     evli_stack_push(&pool->priv.incoming, &job->in.node);
     if (evli_load(&pool->priv.sleeping) > 0 && !evli_load(&pool->priv.lazy) &&
         evli_exchange(&pool->priv.waking, 1) == 0)
