@@ -1654,7 +1654,7 @@ struct evl_pool_s {
         uint32_t batches; /* threads that have claimed more than one job */
         uint32_t lazy;    /* atomic: one awake is enough for now, it wakes others itself */
         uint32_t quick;   /* jobs in a row that were short */
-        uint32_t napping; /* a thread is asleep for a moment only */
+        uint32_t napping; /* atomic: a thread is asleep for a moment only */
         uint64_t mean_ns; /* what a job takes: of the last ones, a moving mean */
         uint32_t forks;   /* that this process is away from the one that made the pool */
         size_t stack_size;
@@ -7299,15 +7299,23 @@ static inline evli_node_t *evli_node_next(const evli_node_t *node) {
     return (evli_node_t *)((uintptr_t)node->next & ~(uintptr_t)3);
 }
 
-static void evli_send(evl_loop_t *loop, evli_node_t *node, unsigned kind) {
+/* Returns whether the sender owes the loop a wake-up. */
+static int evli_inbox_push(evl_loop_t *loop, evli_node_t *node, unsigned kind) {
     evli_node_t *top = evli_load_node(&loop->priv.inbox);
     do {
         node->next = evli_node_mark(top, kind);
     } while (!evli_cas_node(&loop->priv.inbox, &top, node));
-    if (top == EVLI_ASLEEP) {
-        loop->priv.backend->wake(loop);
-        evli_fetch_add(&loop->priv.wakes, 1);
-    }
+    return top == EVLI_ASLEEP;
+}
+
+static void evli_inbox_wake(evl_loop_t *loop) {
+    loop->priv.backend->wake(loop);
+    evli_fetch_add(&loop->priv.wakes, 1);
+}
+
+static void evli_send(evl_loop_t *loop, evli_node_t *node, unsigned kind) {
+    if (evli_inbox_push(loop, node, kind))
+        evli_inbox_wake(loop);
 }
 
 /* Before a sleep: senders wake the loop from now on. Returns whether the inbox is empty; else there is
@@ -10414,8 +10422,9 @@ static void evli_poll_close(evl_handle_t *handle) {
  * and a submitter looks there after its push, so that one of them sees the other.
  *
  * To wake a thread takes longer than many a job. When all jobs have been short for a while, the pool is
- * lazy: the thread that is awake wakes another only for work worth that. Should a job take long after
- * all, there is one idle thread that does not sleep but naps, and looks after the others. */
+ * lazy: the thread that is awake wakes another only for work worth that, claims all it can, and wakes
+ * the loop when it is through with that. Should a job take long after all, there is one idle thread that
+ * does not sleep but naps, and looks after what the others have left undone. */
 
 #define EVLI_POOL_THREADS     4
 #define EVLI_POOL_MAX_THREADS 1024
@@ -10436,6 +10445,8 @@ typedef struct evli_worker_s {
     int slow;                            /* this round is one of a slow job */
     int quick;                           /* the jobs of the last round were short ones */
     uint64_t seen;                       /* jobs that were completed when it began to nap */
+    evli_node_t *owes;                   /* atomic, an evl_loop_t: a wake-up that was put off */
+    uint64_t owes_ns;                    /* … when */
     evli_node_t *slots[EVLI_POOL_CLAIM]; /* atomic */
     uint64_t wait_ns[EVLI_POOL_CLAIM];
     uint64_t run_ns[EVLI_POOL_CLAIM];
@@ -10488,7 +10499,7 @@ static int evli_worker_claim_slow(evli_worker_t *worker) {
 static void evli_worker_claim_some(evli_worker_t *worker) {
     evl_pool_t *pool = worker->pool;
     uint32_t share = pool->priv.queued / (2 * pool->priv.threads);
-    if (share > EVLI_POOL_CLAIM)
+    if (share > EVLI_POOL_CLAIM || evli_load(&pool->priv.lazy))
         share = EVLI_POOL_CLAIM;
     if (!worker->quick)
         share = 1;
@@ -10550,6 +10561,24 @@ static inline void evli_pool_unbound(evl_pool_t *pool) {
         evli_fetch_add(&pool->priv.bounded, (uint32_t)-1);
 }
 
+/* Makes the wake-up that the worker has put off. Any thread may. */
+static void evli_worker_pay(evli_worker_t *worker) {
+    evli_node_t *loop = NULL;
+    if (evli_load_node(&worker->owes) != NULL)
+        loop = evli_exchange_node(&worker->owes, NULL);
+    if (loop != NULL)
+        evli_inbox_wake((evl_loop_t *)(void *)loop);
+}
+
+/* Puts off a wake-up while there is a napper, who makes it if this worker does not come to it. */
+static void evli_worker_owe(evli_worker_t *worker, evl_loop_t *loop, uint64_t now_ns) {
+    evli_worker_pay(worker);
+    worker->owes_ns = now_ns;
+    evli_exchange_node(&worker->owes, (evli_node_t *)(void *)loop);
+    if (!evli_load(&worker->pool->priv.napping))
+        evli_worker_pay(worker);
+}
+
 /* Hands a job back to its loop. From here on the pool is of no concern to it. */
 static void evli_job_finished(evli_job_t *job) {
     evli_store(&job->back, 1);
@@ -10559,13 +10588,15 @@ static void evli_job_finished(evli_job_t *job) {
 /* Does what was claimed, without the mutex. The end of one job is the beginning of the next. */
 static void evli_worker_run(evli_worker_t *worker) {
     uint64_t begin = evli_sys_clock(), end;
-    uint32_t i;
+    uint32_t i, lazy = evli_load(&worker->pool->priv.lazy);
     for (i = 0; i < worker->claimed; i++) {
         evli_node_t *node = evli_exchange_node(&worker->slots[i], NULL);
         evli_job_t *job;
+        evl_loop_t *loop;
         if (node == NULL)
             continue;
         job = EVLI_OF(node, evli_job_t, in.node);
+        loop = job->loop;
         evli_store(&worker->begun_us, evli_pool_us(begin));
         evli_pool_unbound(worker->pool);
         worker->wait_ns[worker->samples] = begin > job->queued_ns ? begin - job->queued_ns : 0;
@@ -10573,8 +10604,15 @@ static void evli_worker_run(evli_worker_t *worker) {
         end = evli_sys_clock();
         worker->run_ns[worker->samples++] = end - begin;
         begin = end;
-        evli_job_finished(job);
+        evli_store(&job->back, 1);
+        if (!lazy)
+            evli_send(loop, node, EVLI_NODE_JOB);
+        else if (evli_inbox_push(loop, node, EVLI_NODE_JOB))
+            evli_worker_owe(worker, loop, end);
+        else if (end - worker->owes_ns > EVLI_POOL_QUICK_NS)
+            evli_worker_pay(worker);
     }
+    evli_worker_pay(worker);
 }
 
 /* Accounts for the round that is over. */
@@ -10603,7 +10641,7 @@ static void evli_worker_report(evli_worker_t *worker) {
 /* Whether to nap: for one worker at a time, as long as there are short jobs. */
 static int evli_worker_naps(evli_worker_t *worker) {
     evl_pool_t *pool = worker->pool;
-    if (!EVLI_HAVE_NAPS || pool->priv.quick < EVLI_POOL_STREAK || pool->priv.napping ||
+    if (!EVLI_HAVE_NAPS || pool->priv.quick < EVLI_POOL_STREAK || evli_load(&pool->priv.napping) ||
         pool->priv.threads < 2 || worker->seen == pool->priv.completed)
         return 0;
     worker->seen = pool->priv.completed;
@@ -10614,8 +10652,9 @@ static int evli_worker_naps(evli_worker_t *worker) {
  * itself. */
 static void evli_worker_sleep(evli_worker_t *worker) {
     evl_pool_t *pool = worker->pool;
-    uint32_t naps = (uint32_t)evli_worker_naps(worker);
-    pool->priv.napping += naps;
+    uint32_t i, naps = (uint32_t)evli_worker_naps(worker);
+    if (naps)
+        evli_store(&pool->priv.napping, 1);
     evli_fetch_add(&pool->priv.sleeping, 1 - naps);
     worker->woken = 0;
     evli_exchange(&pool->priv.waking, 0);
@@ -10630,7 +10669,11 @@ static void evli_worker_sleep(evli_worker_t *worker) {
         worker->woken = !naps;
     }
     evli_fetch_add(&pool->priv.sleeping, naps - 1);
-    pool->priv.napping -= naps;
+    if (!naps)
+        return;
+    evli_exchange(&pool->priv.napping, 0);
+    for (i = 0; i < evli_load(&pool->priv.started); i++)
+        evli_worker_pay(&pool->priv.workers[i]);
 }
 
 /* Whether there is work that nobody does, and enough of it. */
@@ -10646,7 +10689,8 @@ static int evli_pool_has_more(const evl_pool_t *pool, const evli_worker_t *worke
  * its way: it wakes the next, should there still be work then. */
 static int evli_worker_wakes(evli_worker_t *worker) {
     evl_pool_t *pool = worker->pool;
-    evli_store(&pool->priv.lazy, pool->priv.napping && pool->priv.quick >= EVLI_POOL_STREAK);
+    evli_store(&pool->priv.lazy,
+               evli_load(&pool->priv.napping) && pool->priv.quick >= EVLI_POOL_STREAK);
     if (worker->woken) {
         worker->woken = 0;
         evli_exchange(&pool->priv.waking, 0); /* before it looks for what came in meanwhile */

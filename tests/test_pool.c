@@ -964,6 +964,58 @@ TEST(pool_a_long_job_holds_up_no_other) {
     finish_both();
 }
 
+/* Bursts of short jobs make a pool lazy: it wakes few threads, and the loop late. A job that takes long
+ * among them, first, last or in the middle, must hold up neither those behind it nor the callbacks of
+ * those before it: all others are called back while it still waits for the gate. */
+enum { BURST = 48 };
+static int burst_left;
+
+static void burst_done(evl_work_t *req, int status) {
+    after(req, status);
+    burst_left--;
+}
+
+static void run_burst(int held_at) {
+    for (burst_left = 0; burst_left < BURST; burst_left++) {
+        job_t *job = &jobs[burst_left];
+        clear_job(job);
+        CHECK_EQ(evl_queue_work(&loop, &job->req, work, burst_done), 0);
+        if (burst_left == held_at) {
+            init_gate();
+            CHECK_EQ(queue_on(&loop, &holders[0], hold), 0);
+        }
+    }
+    while (burst_left > 0)
+        CHECK_NE(evl_run(&loop, EVL_RUN_ONCE), 0);
+    for (int i = 0; i < BURST; i++)
+        check_done(&jobs[i], 0);
+}
+
+static void burst_timer(evl_timer_t *timer) {
+    (void)timer;
+}
+
+TEST(pool_a_long_job_among_bursts_of_short_ones) {
+    static const int places[] = {0, 20, BURST - 1};
+    evl_timer_t timer; /* keeps the loop alive */
+    open_both(4);
+    CHECK_EQ(evl_timer_init(&loop, &timer), 0);
+    CHECK_EQ(evl_timer_start(&timer, burst_timer, 3600000, 0), 0);
+    for (int i = 0; i < 3; i++) {
+        for (int n = 0; n < 20; n++)
+            run_burst(-1);
+        run_burst(places[i]);
+        CHECK_EQ(holders[0].called, 0);
+        open_gate(1);
+        while (!holders[0].called)
+            CHECK_NE(evl_run(&loop, EVL_RUN_ONCE), 0);
+        check_holders(1);
+    }
+    evl_close((evl_handle_t *)&timer, NULL);
+    run_all();
+    finish_both();
+}
+
 TEST(pool_cancel_of_what_is_done_but_not_called_back) {
     open_both(1);
     queue(&jobs[0]);
