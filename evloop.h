@@ -4183,7 +4183,9 @@ EVLI_SPARE int64_t evli_sys_send(evl_os_sock_t sock, const evl_buf_t *bufs, size
             r = WSASend(sock, &first, 1, &sent, 0, NULL, NULL);
         else
             r = WSASend(sock, (WSABUF *)(uintptr_t)bufs, (DWORD)nbufs, &sent, 0, NULL, NULL);
-        *full = r != 0;
+        if (most == bufs[0].len)
+            most = evli_bufs_size(bufs, (unsigned int)nbufs);
+        *full = r != 0 || sent < most;
         if (r == 0)
             return (int64_t)sent;
         if (!blocking || WSAGetLastError() != WSAEWOULDBLOCK)
