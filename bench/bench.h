@@ -76,7 +76,7 @@ static inline void bench_report(const char *name, const char *unit, double value
 
 static inline void bench_print_version(void) {
 #if defined(BENCH_EVLOOP)
-    printf("evloop.h %s\n", evl_version_string());
+    printf("evloop.h %s\n", EVLOOP_VERSION);
 #elif defined(BENCH_LIBUV)
     printf("libuv %s\n", uv_version_string());
 #elif defined(BENCH_LIBEV)

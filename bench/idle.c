@@ -99,7 +99,7 @@ int main(int argc, char **argv) {
     bench_begin(argc, argv);
     echo_on_accept = on_accept;
     /* First, as long as no earlier run has left memory behind that could be used again. */
-    run("1 active, 9000 idle", 9000, "an idle connection");
+    run("1 active, 9000 idle", 9000, "memory of an idle connection");
     run("1 active, 100 idle", 100, NULL);
     return 0;
 }
