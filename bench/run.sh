@@ -6,7 +6,7 @@
 #
 # From the environment: ONLY=timers,echo (all), CASE=text (all cases), ROUNDS=n (7), SCALE=f (1),
 # FORMAT=table|markdown|csv, LIBRARIES="evloop libuv" (all found), LIBUV_DIR=path of another libuv: its
-# source tree with libuv.a in it, in .libs or in build; CC (cc).
+# source tree with libuv.a in it, in .libs or in build; CC (cc), CFLAGS (-O2 -g) of the programs.
 #
 # A question is a file of its own: NAME.c, with a line "Libraries:", is built for each library and run for
 # each round; NAME.sh, which begins with #!, runs once, with LIBRARIES_FOUND, LIBUV_DIR, CC, ROUNDS and
@@ -17,6 +17,7 @@ set -u
 cd "$(dirname "$0")/.." || exit 2
 
 CC=${CC:-cc}
+CFLAGS=${CFLAGS:--O2 -g}
 ROUNDS=${ROUNDS:-7}
 SCALE=${SCALE:-1}
 FORMAT=${FORMAT:-table}
@@ -159,7 +160,7 @@ compile() { # PROGRAM COMMAND FILE...
 }
 
 build() { # QUESTION LIBRARY
-    flags="-std=gnu99 -O2 -g -Wall -Wextra $(flags_of $2 cflags)"
+    flags="-std=gnu99 $CFLAGS -Wall -Wextra $(flags_of $2 cflags)"
     archive=
     [ $2 = libuv ] && [ -n "$LIBUV_DIR" ] && archive=$(libuv_archive)
     compile $out/$1-$2 "$CC $flags -o $out/$1-$2 bench/$1.c $(flags_of $2 libs)" bench/$1.c evloop.h $archive ||
@@ -174,7 +175,7 @@ libraries_of() { # QUESTION
 
 # The network benchmarks' other side.
 build_load() {
-    compile $out/load "$CC -std=gnu99 -O2 -g -Wall -Wextra -o $out/load bench/load.c -pthread" bench/load.c ||
+    compile $out/load "$CC -std=gnu99 $CFLAGS -Wall -Wextra -o $out/load bench/load.c -pthread" bench/load.c ||
         die "bench/load.c does not build"
 }
 
@@ -272,7 +273,7 @@ build_type() { # LIBRARY
 # How it was measured: lines "name: text".
 describe() { # LOAD-BEFORE
     echo "system: $(uname -srm); $(processor)"
-    echo "compiler: $($CC --version | head -n 1), -O2"
+    echo "compiler: $($CC --version | head -n 1), $CFLAGS"
     echo "libraries: $(for library in $available; do
         [ $library = bare ] || echo "$($out/iteration-$library --version)$(build_type $library)"
     done | paste -s -d ';' - | sed 's/;/, /g')"
