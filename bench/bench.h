@@ -26,10 +26,12 @@
 #endif
 
 #include <errno.h>
+#include <sched.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -55,6 +57,26 @@ static inline uint64_t bench_now_ns(void) {
 static inline uint32_t bench_random(uint32_t *seed) {
     *seed = *seed * 1664525u + 1013904223u;
     return *seed >> 8;
+}
+
+/* Lets the program have as many descriptors as the system allows it, and returns how many. */
+static inline rlim_t bench_raise_limit(void) {
+    struct rlimit limit;
+    bench_check(getrlimit(RLIMIT_NOFILE, &limit) == 0, "getrlimit");
+    limit.rlim_cur = limit.rlim_max;
+    bench_check(setrlimit(RLIMIT_NOFILE, &limit) == 0, "setrlimit");
+    return limit.rlim_cur;
+}
+
+/* One of the processors that may be used, counted over and over from the last one on. */
+static inline cpu_set_t bench_processor(const cpu_set_t *usable, unsigned place) {
+    cpu_set_t one;
+    CPU_ZERO(&one);
+    place %= (unsigned)CPU_COUNT(usable);
+    for (int cpu = CPU_SETSIZE - 1; cpu >= 0 && CPU_COUNT(&one) == 0; cpu--)
+        if (CPU_ISSET(cpu, usable) && place-- == 0)
+            CPU_SET(cpu, &one);
+    return one;
 }
 
 /* count times what --scale says, at least 1: for trying a benchmark out, and for counting instructions. */
