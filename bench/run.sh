@@ -4,9 +4,9 @@
 #     sh bench/run.sh            (or `make bench`)
 #     sh bench/run.sh --table    prints the last run's results again
 #
-# From the environment: ONLY=timers,echo (all), CASE=text (all cases), ROUNDS=n (7), SCALE=f (1),
-# FORMAT=table|markdown|csv, LIBRARIES="evloop libuv" (all found), LIBUV_DIR=path of another libuv: its
-# source tree with libuv.a in it, in .libs or in build; CC (cc), CFLAGS (-O2 -g) of the programs.
+# From the environment: ONLY=timers,echo (all), SKIP=compile (none), CASE=text (all cases), ROUNDS=n (7),
+# SCALE=f (1), FORMAT=table|markdown|csv, LIBRARIES="evloop libuv" (all found), LIBUV_DIR=path of another
+# libuv: its source tree with libuv.a in it, in .libs or in build; CC (cc), CFLAGS (-O2 -g) of the programs.
 #
 # A question is a file of its own: NAME.c, with a line "Libraries:", is built for each library and run for
 # each round; NAME.sh, which begins with #!, runs once, with LIBRARIES_FOUND, LIBUV_DIR, CC, ROUNDS and
@@ -132,15 +132,16 @@ scripts() {
     done
 }
 
-# Those of the names on the input that ONLY asks for.
+# Those of the names on the input that ONLY asks for and SKIP does not leave out.
 wanted() {
     while read -r name; do
+        case ,${SKIP:-}, in *,"$name",*) continue ;; esac
         case ,${ONLY:-$name}, in *,"$name",*) echo $name ;; esac
     done
 }
 
-check_only() {
-    for name in $(echo "${ONLY:-}" | tr ',' ' '); do
+check_names() {
+    for name in $(echo "${ONLY:-} ${SKIP:-}" | tr ',' ' '); do
         { programs; scripts; } | grep -qx "$name" ||
             die "there is no question '$name': $({ programs; scripts; } | paste -s -d ' ' -)"
     done
@@ -304,7 +305,7 @@ if [ "${1:-}" = --table ]; then
 fi
 
 before=$(load_average)
-check_only
+check_names
 find_libraries
 build_all
 rm -f $out/description.txt
