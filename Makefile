@@ -177,10 +177,10 @@ examples: ## build each example by the command in its first comment
 
 # ---- Benchmarks ----
 
-BENCH = CC='$(CC)' LIBUV_DIR='$(LIBUV_DIR)' LIBRARIES='$(LIBRARIES)' ONLY='$(ONLY)' CASE='$(CASE)' \
-        ROUNDS='$(ROUNDS)' SCALE='$(SCALE)' FORMAT='$(FORMAT)' sh bench/run.sh
+BENCH = CC='$(CC)' CFLAGS='$(CFLAGS)' LIBUV_DIR='$(LIBUV_DIR)' LIBRARIES='$(LIBRARIES)' ONLY='$(ONLY)' \
+        SKIP='$(SKIP)' CASE='$(CASE)' ROUNDS='$(ROUNDS)' SCALE='$(SCALE)' FORMAT='$(FORMAT)' sh bench/run.sh
 
-bench: ## run the benchmarks; ONLY=name,name CASE=text ROUNDS=n SCALE=f FORMAT=table|markdown|csv LIBRARIES='evloop libuv' LIBUV_DIR=path
+bench: ## run the benchmarks; ONLY=name,name SKIP=name CASE=text ROUNDS=n SCALE=f FORMAT=table|markdown|csv LIBRARIES='evloop libuv' LIBUV_DIR=path
 	@$(BENCH)
 
 bench-chart: ## draw bench/chart.svg out of what `make bench` has measured

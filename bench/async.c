@@ -7,7 +7,6 @@
 
 #include <fcntl.h>
 #include <pthread.h>
-#include <sched.h>
 #include <semaphore.h>
 
 #if defined(BENCH_LIBEVENT)
@@ -16,7 +15,6 @@
 #elif defined(BENCH_BARE)
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
-#include <sys/resource.h>
 #endif
 
 enum { MOST = 10000, SENDERS = 2, ROUND = 1000, FLOOD_US = 100000, TRIPS = 20000 };
@@ -217,17 +215,9 @@ static struct {
 
 static int loop, running;
 
-/* Lets the program have as many descriptors as the system allows it. */
-static void raise_limit(void) {
-    struct rlimit limit;
-    bench_check(getrlimit(RLIMIT_NOFILE, &limit) == 0, "getrlimit");
-    limit.rlim_cur = limit.rlim_max;
-    bench_check(setrlimit(RLIMIT_NOFILE, &limit) == 0, "setrlimit");
-}
-
 static void open_handles(unsigned count) {
     struct epoll_event event = {0};
-    raise_limit();
+    bench_raise_limit();
     loop = epoll_create1(EPOLL_CLOEXEC);
     bench_check(loop >= 0, "epoll_create1");
     event.events = EPOLLIN | EPOLLET;
@@ -384,14 +374,8 @@ static void *send_rounds(void *arg) {
     return NULL;
 }
 
-/* Keeps a thread on one of the processors, counted over and over those that the program may use. */
 static void keep_on(pthread_t thread, unsigned place) {
-    cpu_set_t one;
-    unsigned at = 0;
-    for (place %= (unsigned)CPU_COUNT(&processors); place > 0 || !CPU_ISSET(at, &processors); at++)
-        place -= CPU_ISSET(at, &processors) ? 1 : 0;
-    CPU_ZERO(&one);
-    CPU_SET(at, &one);
+    cpu_set_t one = bench_processor(&processors, place);
     bench_check(pthread_setaffinity_np(thread, sizeof(one), &one) == 0, "pthread_setaffinity_np");
 }
 

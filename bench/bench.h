@@ -26,10 +26,12 @@
 #endif
 
 #include <errno.h>
+#include <sched.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -57,6 +59,26 @@ static inline uint32_t bench_random(uint32_t *seed) {
     return *seed >> 8;
 }
 
+/* Lets the program have as many descriptors as the system allows it, and returns how many. */
+static inline rlim_t bench_raise_limit(void) {
+    struct rlimit limit;
+    bench_check(getrlimit(RLIMIT_NOFILE, &limit) == 0, "getrlimit");
+    limit.rlim_cur = limit.rlim_max;
+    bench_check(setrlimit(RLIMIT_NOFILE, &limit) == 0, "setrlimit");
+    return limit.rlim_cur;
+}
+
+/* One of the processors that may be used, counted over and over from the last one on. */
+static inline cpu_set_t bench_processor(const cpu_set_t *usable, unsigned place) {
+    cpu_set_t one;
+    CPU_ZERO(&one);
+    place %= (unsigned)CPU_COUNT(usable);
+    for (int cpu = CPU_SETSIZE - 1; cpu >= 0 && CPU_COUNT(&one) == 0; cpu--)
+        if (CPU_ISSET(cpu, usable) && place-- == 0)
+            CPU_SET(cpu, &one);
+    return one;
+}
+
 /* count times what --scale says, at least 1: for trying a benchmark out, and for counting instructions. */
 static inline unsigned bench_scaled(unsigned count) {
     double scaled = count * bench_factor;
@@ -76,7 +98,7 @@ static inline void bench_report(const char *name, const char *unit, double value
 
 static inline void bench_print_version(void) {
 #if defined(BENCH_EVLOOP)
-    printf("evloop.h %s\n", evl_version_string());
+    printf("evloop.h %s\n", EVLOOP_VERSION);
 #elif defined(BENCH_LIBUV)
     printf("libuv %s\n", uv_version_string());
 #elif defined(BENCH_LIBEV)

@@ -260,7 +260,6 @@ static void serve(const char *load, unsigned connections) {
 
 enum { AT_ONCE = 32 }; /* as libuv has it */
 
-static int listener;
 static void stop_listening(void);
 
 /* Reads or writes once. Returns the bytes, 0: it would have to wait, -1: the connection has ended. */
@@ -298,11 +297,10 @@ typedef struct {
 } connection_t;
 
 static struct ev_loop *loop;
-static ev_io accept_io;
+static ev_io listener;
 
 static void stop_listening(void) {
-    ev_io_stop(loop, &accept_io);
-    close(listener);
+    net_close_libev(loop, &listener);
 }
 
 static void on_ready(struct ev_loop *running, ev_io *io, int events) {
@@ -330,78 +328,46 @@ static void on_connection(struct ev_loop *running, ev_io *io, int events) {
 static void serve(const char *load, unsigned connections) {
     loop = ev_loop_new(EVFLAG_AUTO);
     bench_check(loop != NULL, "ev_loop_new");
-    listener = net_listen();
-    net_fix_buffers(listener);
-    ev_io_init(&accept_io, on_connection, listener, EV_READ);
-    ev_io_start(loop, &accept_io);
-    net_start_load(load, net_port_of(listener), connections, CHUNK, 0);
+    int port = net_listen_libev(loop, &listener, on_connection);
+    net_fix_buffers(listener.fd);
+    net_start_load(load, port, connections, CHUNK, 0);
     ev_run(loop, 0);
     ev_loop_destroy(loop);
 }
 
 #else
 
-enum { BATCH = 1024 };
-
 typedef struct {
     int fd;
     uint64_t position; /* in the stream */
 } connection_t;
 
-static int epoll;
-static unsigned open_sockets; /* the listening one too */
-
 static void stop_listening(void) {
-    close(listener);
-    open_sockets--;
+    net_close(net_listener);
 }
 
-static void watch(int fd, uint32_t events, void *data) {
-    struct epoll_event event;
-    event.events = events;
-    event.data.ptr = data;
-    bench_check(epoll_ctl(epoll, EPOLL_CTL_ADD, fd, &event) == 0, "epoll_ctl");
-    open_sockets++;
-}
-
-static void on_ready(connection_t *connection) {
+static void on_ready(void *data, uint32_t events) {
+    connection_t *connection = (connection_t *)data;
+    (void)events;
     if (transfer(connection->fd, &connection->position) == 0)
         return;
-    close(connection->fd);
+    net_close(connection->fd);
     free(connection);
-    open_sockets--;
 }
 
-static void on_connection(void) {
-    int fd = net_is_over() ? -1 : net_accept(listener);
-    if (fd < 0)
-        return;
+static void on_connection(int fd) {
     connection_t *connection = (connection_t *)malloc(sizeof(*connection));
     bench_check(connection != NULL, "malloc");
     connection->fd = fd;
     connection->position = 0;
-    watch(fd, is_source ? EPOLLOUT : EPOLLIN, connection);
+    net_watch(fd, is_source ? EPOLLOUT : EPOLLIN, connection);
 }
 
 static void serve(const char *load, unsigned connections) {
-    static struct epoll_event ready[BATCH];
-    epoll = epoll_create1(EPOLL_CLOEXEC);
-    bench_check(epoll >= 0, "epoll_create1");
-    listener = net_listen();
-    net_fix_buffers(listener);
-    open_sockets = 0;
-    watch(listener, EPOLLIN, NULL);
-    net_start_load(load, net_port_of(listener), connections, CHUNK, 0);
-    while (open_sockets > 0) {
-        int count = epoll_wait(epoll, ready, BATCH, -1);
-        bench_check(count >= 0 || errno == EINTR, "epoll_wait");
-        for (int i = 0; i < count; i++)
-            if (ready[i].data.ptr != NULL)
-                on_ready((connection_t *)ready[i].data.ptr);
-            else
-                on_connection();
-    }
-    close(epoll);
+    int port = net_listen_bare();
+    net_fix_buffers(net_listener);
+    net_start_load(load, port, connections, CHUNK, 0);
+    net_serve_bare(on_connection, on_ready);
 }
 
 #endif

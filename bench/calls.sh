@@ -4,6 +4,8 @@
 #
 #     sh bench/calls.sh          after run.sh has built the programs; `make bench` runs it
 #
+# Programs: echo
+#
 # Each number is a slope: the server runs twice, for few requests and for many, and what more is needed for
 # more of them is divided by how many more they are. What starting and ending needs falls out.
 #
@@ -11,14 +13,15 @@
 # load, so that of 50 connections nearly all are ready in each iteration: that is what it costs under
 # load. With 1 connection each iteration serves one request.
 #
-# From the environment: LIBRARIES_FOUND="evloop libuv" (all); those that are not built are left out.
+# From the environment: LIBRARIES_FOUND="evloop libuv" (all); those that are not built are left out. SCALE (1).
 
 set -u
 cd "$(dirname "$0")/.." || exit 2
 
 out=build/bench
-few=0.1
-many=0.3
+SCALE=${SCALE:-1}
+few=$(awk -v scale="$SCALE" 'BEGIN { print 0.1 * scale }')
+many=$(awk -v scale="$SCALE" 'BEGIN { print 0.3 * scale }')
 requests=$(sed -n 's/^enum { REQUESTS = \([0-9]*\) };$/\1/p' bench/echo.c)
 libraries=$(for library in ${LIBRARIES_FOUND:-evloop libuv libev libevent bare}; do
     [ -x $out/echo-$library ] && echo $library

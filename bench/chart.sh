@@ -33,7 +33,7 @@ fs;stat, 32 under way;ns;file stat, 32 at a time
 fs;read 4 KiB, 32 under way;ns;file read, 4 KiB, 32 at a time
 echo;50 connections;ns CPU;TCP echo: CPU, 50 connections
 echo;500 connections;ns CPU;TCP echo: CPU, 500 connections
-http;50 connections, CPU;ns/req;HTTP: CPU, 50 connections
+http;50 connections;ns CPU;HTTP: CPU, 50 connections
 churn;50 at a time;ns CPU;short connections: CPU
 idle;memory of an idle connection;bytes;memory of an idle connection
 code;echo server;KB;size of an echo server

@@ -200,8 +200,6 @@ typedef struct {
 
 enum { WANTS_READ, WANTS_WRITE, WANTS_END };
 
-static int listener;
-
 /* Reads, and once the request is complete answers, until that has to wait. */
 static int serve_once(connection_t *connection, int fd) {
     ssize_t count;
@@ -234,16 +232,14 @@ static connection_t *new_connection(void) {
 
 #if defined(BENCH_LIBEV)
 
-static ev_io accept_io;
+static ev_io listener;
 
 static void end(struct ev_loop *loop, connection_t *connection) {
     ev_io_stop(loop, &connection->io);
     close(connection->io.fd);
     free(connection);
-    if (net_pass(1)) {
-        ev_io_stop(loop, &accept_io);
-        close(listener);
-    }
+    if (net_pass(1))
+        net_close_libev(loop, &listener);
 }
 
 static void on_ready(struct ev_loop *loop, ev_io *io, int events) {
@@ -271,74 +267,40 @@ static void on_connection(struct ev_loop *loop, ev_io *io, int events) {
 static void serve(unsigned connections) {
     struct ev_loop *loop = ev_loop_new(EVFLAG_AUTO);
     bench_check(loop != NULL, "ev_loop_new");
-    listener = net_listen();
-    ev_io_init(&accept_io, on_connection, listener, EV_READ);
-    ev_io_start(loop, &accept_io);
-    net_start_load("churn", net_port_of(listener), connections, REQUEST, 0);
+    int port = net_listen_libev(loop, &listener, on_connection);
+    net_start_load("churn", port, connections, REQUEST, 0);
     ev_run(loop, 0);
     ev_loop_destroy(loop);
 }
 
 #else
 
-enum { BATCH = 1024 };
-
-static int epoll;
-static unsigned open_sockets; /* the listening one too */
-
-static void watch(int op, int fd, uint32_t events, void *data) {
-    struct epoll_event event;
-    event.events = events;
-    event.data.ptr = data;
-    bench_check(epoll_ctl(epoll, op, fd, &event) == 0, "epoll_ctl");
-}
-
 static void end(connection_t *connection) {
-    close(connection->fd);
+    net_close(connection->fd);
     free(connection);
-    open_sockets--;
-    if (net_pass(1)) {
-        close(listener);
-        open_sockets--;
-    }
+    if (net_pass(1))
+        net_close(net_listener);
 }
 
-static void on_ready(connection_t *connection, uint32_t events) {
+static void on_ready(void *data, uint32_t events) {
+    connection_t *connection = (connection_t *)data;
     int wants = serve_once(connection, connection->fd);
     if (wants == WANTS_END)
         end(connection);
     else if (wants == WANTS_WRITE && (events & EPOLLIN))
-        watch(EPOLL_CTL_MOD, connection->fd, EPOLLOUT, connection);
+        net_control(EPOLL_CTL_MOD, connection->fd, EPOLLOUT, connection);
 }
 
-static void on_connection(void) {
-    int fd = net_is_over() ? -1 : net_accept(listener);
-    if (fd < 0)
-        return;
+static void on_connection(int fd) {
     connection_t *connection = new_connection();
     connection->fd = fd;
-    watch(EPOLL_CTL_ADD, fd, EPOLLIN, connection);
-    open_sockets++;
+    net_watch(fd, EPOLLIN, connection);
 }
 
 static void serve(unsigned connections) {
-    static struct epoll_event ready[BATCH];
-    epoll = epoll_create1(EPOLL_CLOEXEC);
-    bench_check(epoll >= 0, "epoll_create1");
-    listener = net_listen();
-    open_sockets = 1;
-    watch(EPOLL_CTL_ADD, listener, EPOLLIN, NULL);
-    net_start_load("churn", net_port_of(listener), connections, REQUEST, 0);
-    while (open_sockets > 0) {
-        int count = epoll_wait(epoll, ready, BATCH, -1);
-        bench_check(count >= 0 || errno == EINTR, "epoll_wait");
-        for (int i = 0; i < count; i++)
-            if (ready[i].data.ptr != NULL)
-                on_ready((connection_t *)ready[i].data.ptr, ready[i].events);
-            else
-                on_connection();
-    }
-    close(epoll);
+    int port = net_listen_bare();
+    net_start_load("churn", port, connections, REQUEST, 0);
+    net_serve_bare(on_connection, on_ready);
 }
 
 #endif

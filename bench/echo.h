@@ -236,7 +236,6 @@ typedef struct {
     char data[ECHO_CHUNK];
 } echo_rest_t;
 
-static int echo_listener;
 static void echo_stop_listening(void);
 
 static inline int echo_would_block(void) {
@@ -293,11 +292,10 @@ typedef struct {
 } echo_connection_t;
 
 static struct ev_loop *echo_loop;
-static ev_io echo_accept_io;
+static ev_io echo_listener;
 
 static void echo_stop_listening(void) {
-    ev_io_stop(echo_loop, &echo_accept_io);
-    close(echo_listener);
+    net_close_libev(echo_loop, &echo_listener);
 }
 
 static void echo_on_ready(struct ev_loop *loop, ev_io *io, int events) {
@@ -336,86 +334,55 @@ static void echo_on_connection(struct ev_loop *loop, ev_io *io, int events) {
 static void echo_serve(unsigned connections, size_t bytes, unsigned idle) {
     echo_loop = ev_loop_new(EVFLAG_AUTO);
     bench_check(echo_loop != NULL, "ev_loop_new");
-    echo_listener = net_listen();
-    ev_io_init(&echo_accept_io, echo_on_connection, echo_listener, EV_READ);
-    ev_io_start(echo_loop, &echo_accept_io);
-    net_start_load("echo", net_port_of(echo_listener), connections, bytes, idle);
+    int port = net_listen_libev(echo_loop, &echo_listener, echo_on_connection);
+    net_start_load("echo", port, connections, bytes, idle);
     ev_run(echo_loop, 0);
     ev_loop_destroy(echo_loop);
 }
 
 #else
 
-enum { ECHO_BATCH = 1024 }; /* as many events as libuv asks for at once */
-
 typedef struct {
     int fd;
     echo_rest_t *rest;
 } echo_connection_t;
 
-static int echo_epoll;
-static unsigned echo_open; /* the listening socket too */
-
-static void echo_watch(int op, int fd, uint32_t events, void *data) {
-    struct epoll_event event;
-    event.events = events;
-    event.data.ptr = data;
-    bench_check(epoll_ctl(echo_epoll, op, fd, &event) == 0, "epoll_ctl");
-}
-
 static void echo_stop_listening(void) {
-    close(echo_listener);
-    echo_open--;
+    net_close(net_listener);
 }
 
-static inline void echo_on_ready(echo_connection_t *connection) {
+static void echo_on_ready(void *data, uint32_t events) {
+    echo_connection_t *connection = (echo_connection_t *)data;
     int waited = connection->rest == NULL ? ECHO_READ : ECHO_WRITE;
     int waits = waited == ECHO_READ ? echo_answer(connection->fd, &connection->rest)
                                     : echo_flush(connection->fd, &connection->rest);
+    (void)events;
     if (waits == waited)
         return;
     if (waits == ECHO_END) {
-        close(connection->fd);
+        net_close(connection->fd);
         free(connection->rest);
         free(connection);
-        echo_open--;
         return;
     }
-    echo_watch(EPOLL_CTL_MOD, connection->fd, waits == ECHO_WRITE ? EPOLLOUT : EPOLLIN, connection);
+    net_control(EPOLL_CTL_MOD, connection->fd, waits == ECHO_WRITE ? EPOLLOUT : EPOLLIN,
+                connection);
 }
 
-static void echo_on_connection(void) {
-    int fd = net_is_over() ? -1 : net_accept(echo_listener);
-    if (fd < 0)
-        return;
+static void echo_on_connection(int fd) {
     echo_connection_t *connection = (echo_connection_t *)malloc(sizeof(*connection));
     bench_check(connection != NULL, "malloc");
     net_set_nodelay(fd);
     connection->fd = fd;
     connection->rest = NULL;
-    echo_watch(EPOLL_CTL_ADD, fd, EPOLLIN, connection);
-    echo_open++;
+    net_watch(fd, EPOLLIN, connection);
     echo_accepted();
 }
 
 static void echo_serve(unsigned connections, size_t bytes, unsigned idle) {
-    static struct epoll_event ready[ECHO_BATCH];
-    echo_epoll = epoll_create1(EPOLL_CLOEXEC);
-    bench_check(echo_epoll >= 0, "epoll_create1");
-    echo_listener = net_listen();
-    echo_open = 1;
-    echo_watch(EPOLL_CTL_ADD, echo_listener, EPOLLIN, NULL);
-    net_start_load("echo", net_port_of(echo_listener), connections, bytes, idle);
-    while (echo_open > 0) {
-        int count = epoll_wait(echo_epoll, ready, ECHO_BATCH, -1);
-        bench_check(count >= 0 || errno == EINTR, "epoll_wait");
-        for (int i = 0; i < count; i++)
-            if (ready[i].data.ptr != NULL)
-                echo_on_ready((echo_connection_t *)ready[i].data.ptr);
-            else
-                echo_on_connection();
-    }
-    close(echo_epoll);
+    int port = net_listen_bare();
+    net_start_load("echo", port, connections, bytes, idle);
+    net_serve_bare(echo_on_connection, echo_on_ready);
 }
 
 #endif

@@ -5,6 +5,7 @@
  * cache, so that what is measured is the way to a thread and back around a short system call. Each
  * result is checked: the size that stat tells, the count and the bytes of each block that was read. */
 #include "bench.h"
+#include "pool.h"
 
 #include <sys/stat.h>
 
@@ -24,11 +25,8 @@ static unsigned block_of[UNDER_WAY]; /* which block a slot reads */
 static int reading;                  /* which of the two is running */
 static unsigned to_start, started, ended;
 
-/* Each library defines these: start_op() queues the request with the number `slot`. */
-static void open_loop(void);
+/* Each library defines this: start_op() queues the request with the number `slot`. */
 static void start_op(unsigned slot);
-static void run_loop(void);
-static void close_loop(void);
 
 static void start_next(unsigned slot) {
     to_start--;
@@ -55,7 +53,6 @@ static void op_ended(unsigned slot, int64_t result, uint64_t size) {
 
 #if defined(BENCH_EVLOOP)
 
-static evl_loop_t loop;
 static evl_fs_t requests[UNDER_WAY];
 
 static void on_op(evl_fs_t *request) {
@@ -75,21 +72,8 @@ static void start_op(unsigned slot) {
         bench_check(evl_fs_stat(&loop, &requests[slot], path, on_op) == 0, "evl_fs_stat");
 }
 
-static void open_loop(void) {
-    bench_check(evl_loop_init(&loop) == 0, "evl_loop_init");
-}
-
-static void run_loop(void) {
-    bench_check(evl_run(&loop, EVL_RUN_DEFAULT) == 0, "evl_run");
-}
-
-static void close_loop(void) {
-    bench_check(evl_loop_close(&loop) == 0, "evl_loop_close");
-}
-
 #elif defined(BENCH_LIBUV)
 
-static uv_loop_t loop;
 static uv_fs_t requests[UNDER_WAY];
 
 static void on_op(uv_fs_t *request) {
@@ -107,18 +91,6 @@ static void start_op(unsigned slot) {
                     "uv_fs_read");
     else
         bench_check(uv_fs_stat(&loop, &requests[slot], path, on_op) == 0, "uv_fs_stat");
-}
-
-static void open_loop(void) {
-    bench_check(uv_loop_init(&loop) == 0, "uv_loop_init");
-}
-
-static void run_loop(void) {
-    bench_check(uv_run(&loop, UV_RUN_DEFAULT) == 0, "uv_run");
-}
-
-static void close_loop(void) {
-    bench_check(uv_loop_close(&loop) == 0, "uv_loop_close");
 }
 
 #endif
@@ -164,12 +136,10 @@ static void measure(const char *name, int read, unsigned under_way, unsigned cou
 
 int main(int argc, char **argv) {
     bench_begin(argc, argv);
-    unsetenv("EVLOOP_THREADPOOL_SIZE");
-    unsetenv("UV_THREADPOOL_SIZE");
     unsetenv("UV_USE_IO_URING");
     make_file();
     open_loop();
-    run_ops(1, UNDER_WAY, 200); /* the threads start with the first operation */
+    run_ops(1, UNDER_WAY, 200); /* so that the threads are there */
     measure("stat, 32 under way", 0, UNDER_WAY, STATS);
     measure("stat, 1 under way", 0, 1, ALONE);
     measure("read 4 KiB, 32 under way", 1, UNDER_WAY, READS);

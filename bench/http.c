@@ -7,22 +7,10 @@
  * the CPU time that it takes, and when it has seen enough it interrupts wrk, whose own count must not be
  * less. Without wrk there is no result. */
 #include "bench.h"
+#include "net.h"
 
-#if defined(BENCH_LIBEVENT)
-#include <event2/buffer.h>
-#include <event2/bufferevent.h>
-#include <event2/listener.h>
-#endif
-
-#include <fcntl.h>
-#include <netinet/in.h>
-#include <netinet/tcp.h>
-#include <signal.h>
 #include <strings.h>
 #include <sys/prctl.h>
-#include <sys/resource.h>
-#include <sys/socket.h>
-#include <sys/wait.h>
 
 enum {
     CONNECTIONS = 50,
@@ -30,7 +18,6 @@ enum {
     READ_BYTES = 4096, /* one buffer for all: a handler is done with its bytes when it returns */
     REQUEST_LEAST = 18,
     ANSWERS = READ_BYTES / REQUEST_LEAST, /* that one read may ask for */
-    BACKLOG = 128,
     TIME_LIMIT_S = 60
 };
 
@@ -127,26 +114,18 @@ static int wrk_output;
 static unsigned requests_wanted, requests; /* from when all connections are there */
 static unsigned connections, probes;       /* open now; those that wrk only tried out */
 static int ending;                         /* wrk has been interrupted: its connections go */
-static uint64_t begin_ns, begin_cpu_ns, end_ns, end_cpu_ns;
+static net_time_t begin, end;
 
 /* Each library defines these. */
-static int open_server(void); /* returns the listening socket */
+static int open_server(void); /* returns the port */
 static void run_server(void);
 static void stop_server(void);
-
-static uint64_t cpu_ns(void) {
-    struct rusage usage;
-    bench_check(getrusage(RUSAGE_SELF, &usage) == 0, "getrusage");
-    return ((uint64_t)usage.ru_utime.tv_sec + (uint64_t)usage.ru_stime.tv_sec) * 1000000000u +
-           ((uint64_t)usage.ru_utime.tv_usec + (uint64_t)usage.ru_stime.tv_usec) * 1000u;
-}
 
 static void connection_came(void) {
     if (++connections != CONNECTIONS)
         return;
     requests = 0;
-    begin_ns = bench_now_ns();
-    begin_cpu_ns = cpu_ns();
+    begin = net_now();
 }
 
 /* Before all others wrk opens a connection and closes it, to see whether there is a server. */
@@ -158,10 +137,9 @@ static void connection_went(void) {
 
 static void requests_came(unsigned count) {
     requests += count;
-    if (begin_ns == 0 || requests < requests_wanted || ending)
+    if (begin.wall_ns == 0 || requests < requests_wanted || ending)
         return;
-    end_cpu_ns = cpu_ns();
-    end_ns = bench_now_ns();
+    end = net_now();
     requests_wanted = requests;
     ending = 1;
     bench_check(kill(wrk, SIGINT) == 0, "kill");
@@ -245,15 +223,8 @@ static void on_connection(evl_stream_t *server, int status) {
 }
 
 static int open_server(void) {
-    struct sockaddr_in address;
-    evl_os_fd_t fd;
-    bench_check(evl_ip4_addr("127.0.0.1", 0, &address) == 0, "evl_ip4_addr");
     bench_check(evl_loop_init(&loop) == 0, "evl_loop_init");
-    bench_check(evl_tcp_init(&loop, &listener) == 0, "evl_tcp_init");
-    bench_check(evl_tcp_bind(&listener, (struct sockaddr *)&address, 0) == 0, "evl_tcp_bind");
-    bench_check(evl_listen((evl_stream_t *)&listener, BACKLOG, on_connection) == 0, "evl_listen");
-    bench_check(evl_fileno((evl_handle_t *)&listener, &fd) == 0, "evl_fileno");
-    return fd;
+    return net_listen_evloop(&loop, &listener, on_connection);
 }
 
 static void run_server(void) {
@@ -339,15 +310,8 @@ static void on_connection(uv_stream_t *server, int status) {
 }
 
 static int open_server(void) {
-    struct sockaddr_in address;
-    uv_os_fd_t fd;
-    bench_check(uv_ip4_addr("127.0.0.1", 0, &address) == 0, "uv_ip4_addr");
     bench_check(uv_loop_init(&loop) == 0, "uv_loop_init");
-    bench_check(uv_tcp_init(&loop, &listener) == 0, "uv_tcp_init");
-    bench_check(uv_tcp_bind(&listener, (struct sockaddr *)&address, 0) == 0, "uv_tcp_bind");
-    bench_check(uv_listen((uv_stream_t *)&listener, BACKLOG, on_connection) == 0, "uv_listen");
-    bench_check(uv_fileno((uv_handle_t *)&listener, &fd) == 0, "uv_fileno");
-    return fd;
+    return net_listen_libuv(&loop, &listener, on_connection);
 }
 
 static void run_server(void) {
@@ -425,12 +389,12 @@ static void on_io(struct ev_loop *ignored, ev_io *io, int events) {
 }
 
 static void on_connection(struct ev_loop *ignored, ev_io *server, int events) {
-    int fd = accept4(server->fd, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC), on = 1;
+    int fd = net_accept(server->fd);
     struct connection *connection = (struct connection *)malloc(sizeof(*connection));
     (void)ignored;
     (void)events;
     bench_check(fd >= 0 && connection != NULL, "accepting");
-    bench_check(setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on)) == 0, "setsockopt");
+    net_set_nodelay(fd);
     connection->http.held = 0;
     ev_io_init(&connection->io, on_io, fd, EV_READ);
     ev_io_start(loop, &connection->io);
@@ -438,18 +402,9 @@ static void on_connection(struct ev_loop *ignored, ev_io *server, int events) {
 }
 
 static int open_server(void) {
-    struct sockaddr_in address = {0};
-    int fd = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0), on = 1;
-    address.sin_family = AF_INET;
-    address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
     loop = ev_loop_new(EVFLAG_AUTO);
-    bench_check(loop != NULL && fd >= 0, "ev_loop_new");
-    bench_check(setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof(on)) == 0, "setsockopt");
-    bench_check(bind(fd, (struct sockaddr *)&address, sizeof(address)) == 0, "bind");
-    bench_check(listen(fd, BACKLOG) == 0, "listen");
-    ev_io_init(&listener, on_connection, fd, EV_READ);
-    ev_io_start(loop, &listener);
-    return fd;
+    bench_check(loop != NULL, "ev_loop_new");
+    return net_listen_libev(loop, &listener, on_connection);
 }
 
 static void run_server(void) {
@@ -458,8 +413,7 @@ static void run_server(void) {
 }
 
 static void stop_server(void) {
-    ev_io_stop(loop, &listener);
-    close(listener.fd);
+    net_close_libev(loop, &listener);
 }
 
 #else
@@ -491,13 +445,12 @@ static void on_connection(struct evconnlistener *server, evutil_socket_t fd, str
                           int peer_length, void *arg) {
     struct bufferevent *buffered = bufferevent_socket_new(base, fd, BEV_OPT_CLOSE_ON_FREE);
     struct http *http = (struct http *)malloc(sizeof(*http));
-    int on = 1;
     (void)server;
     (void)peer;
     (void)peer_length;
     (void)arg;
     bench_check(buffered != NULL && http != NULL, "accepting");
-    bench_check(setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on)) == 0, "setsockopt");
+    net_set_nodelay(fd);
     http->held = 0;
     bufferevent_setcb(buffered, on_read, NULL, on_event, http);
     bench_check(bufferevent_enable(buffered, EV_READ | EV_WRITE) == 0, "bufferevent_enable");
@@ -505,17 +458,10 @@ static void on_connection(struct evconnlistener *server, evutil_socket_t fd, str
 }
 
 static int open_server(void) {
-    struct sockaddr_in address = {0};
-    address.sin_family = AF_INET;
-    address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
     base = event_base_new();
     bench_check(base != NULL, "event_base_new");
-    listener =
-        evconnlistener_new_bind(base, on_connection, NULL,
-                                LEV_OPT_CLOSE_ON_FREE | LEV_OPT_CLOSE_ON_EXEC | LEV_OPT_REUSEABLE,
-                                BACKLOG, (struct sockaddr *)&address, sizeof(address));
-    bench_check(listener != NULL, "evconnlistener_new_bind");
-    return evconnlistener_get_fd(listener);
+    listener = net_listen_libevent(base, on_connection);
+    return net_port_of(evconnlistener_get_fd(listener));
 }
 
 static void run_server(void) {
@@ -531,13 +477,10 @@ static void stop_server(void) {
 
 /* ---- wrk ---- */
 
-static void start_wrk(int listening) {
-    struct sockaddr_in address;
-    socklen_t length = sizeof(address);
+static void start_wrk(int port) {
     char url[64], count[16];
     int output[2];
-    bench_check(getsockname(listening, (struct sockaddr *)&address, &length) == 0, "getsockname");
-    snprintf(url, sizeof(url), "http://127.0.0.1:%d/", (int)ntohs(address.sin_port));
+    snprintf(url, sizeof(url), "http://127.0.0.1:%d/", port);
     snprintf(count, sizeof(count), "-c%d", CONNECTIONS);
     bench_check(pipe2(output, O_CLOEXEC) == 0, "pipe");
     wrk_output = output[0];
@@ -586,8 +529,8 @@ int main(int argc, char **argv) {
     start_wrk(open_server());
     run_server();
     check_wrk();
-    bench_report("50 connections, CPU", "ns/req",
-                 (double)(end_cpu_ns - begin_cpu_ns) / requests_wanted);
-    bench_report("50 connections, rate", "req/s", requests_wanted * 1e9 / (end_ns - begin_ns));
+    bench_report("50 connections", "ns CPU", (end.cpu_ns - begin.cpu_ns) / requests_wanted);
+    bench_report("50 connections", "requests/s",
+                 requests_wanted * 1e9 / (end.wall_ns - begin.wall_ns));
     return 0;
 }

@@ -62,16 +62,13 @@ static void on_accept(void) {
 
 /* As many silent connections as the limit of descriptors admits. */
 static unsigned admitted(unsigned wanted) {
-    struct rlimit limit;
-    bench_check(getrlimit(RLIMIT_NOFILE, &limit) == 0, "getrlimit");
-    limit.rlim_cur = limit.rlim_max;
-    bench_check(setrlimit(RLIMIT_NOFILE, &limit) == 0, "setrlimit");
-    if (limit.rlim_cur >= wanted + SPARE)
+    rlim_t limit = bench_raise_limit();
+    if (limit >= wanted + SPARE)
         return wanted;
-    bench_check(limit.rlim_cur > SPARE, "a limit of descriptors that admits some");
+    bench_check(limit > SPARE, "a limit of descriptors that admits some");
     fprintf(stderr, "%s: the limit of descriptors admits only %u of %u silent connections\n",
-            bench_program, (unsigned)limit.rlim_cur - SPARE, wanted);
-    return (unsigned)limit.rlim_cur - SPARE;
+            bench_program, (unsigned)limit - SPARE, wanted);
+    return (unsigned)limit - SPARE;
 }
 
 static void run(const char *name, unsigned idle, const char *memory_name) {
@@ -99,7 +96,7 @@ int main(int argc, char **argv) {
     bench_begin(argc, argv);
     echo_on_accept = on_accept;
     /* First, as long as no earlier run has left memory behind that could be used again. */
-    run("1 active, 9000 idle", 9000, "an idle connection");
+    run("1 active, 9000 idle", 9000, "memory of an idle connection");
     run("1 active, 100 idle", 100, NULL);
     return 0;
 }

@@ -14,10 +14,8 @@
 #include <fcntl.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
-#include <sched.h>
 #include <signal.h>
 #include <sys/epoll.h>
-#include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/wait.h>
 
@@ -90,16 +88,6 @@ static inline double net_cpu_ns(void) {
 
 /* ---- Places ---- */
 
-/* The n-th processor, from the last one on, among those that this process may use. */
-static inline cpu_set_t net_processor(const cpu_set_t *usable, int n) {
-    cpu_set_t one;
-    CPU_ZERO(&one);
-    for (int cpu = CPU_SETSIZE - 1; cpu >= 0 && CPU_COUNT(&one) == 0; cpu--)
-        if (CPU_ISSET(cpu, usable) && n-- == 0)
-            CPU_SET(cpu, &one);
-    return one;
-}
-
 /* The server and its load share a processor, and so take turns: whether the kernel happens to put them on
  * one or on two, and what it costs there to wake the other one, is more than what is to be measured.
  * BENCH_PLACE=apart puts them on two; with BENCH_PLACE=free it is up to the kernel. */
@@ -111,7 +99,7 @@ static inline void net_place(int is_load) {
         return;
     if (CPU_COUNT(&usable) == 0)
         bench_check(sched_getaffinity(0, sizeof(usable), &usable) == 0, "sched_getaffinity");
-    cpu_set_t one = net_processor(&usable, apart && is_load && CPU_COUNT(&usable) > 1 ? 1 : 0);
+    cpu_set_t one = bench_processor(&usable, apart && is_load);
     bench_check(sched_setaffinity(0, sizeof(one), &one) == 0, "sched_setaffinity");
 }
 
@@ -212,10 +200,11 @@ static inline int net_accept(int listener) {
     return fd;
 }
 
-/* ---- Listening with a library; each returns the port ---- */
+/* ---- Listening with a library ---- */
 
 #if defined(BENCH_EVLOOP)
 
+/* Returns the port, as its relatives do. */
 static inline int net_listen_evloop(evl_loop_t *loop, evl_tcp_t *listener, evl_connection_cb cb) {
     struct sockaddr_in address = net_any_port();
     int length = sizeof(address);
@@ -250,6 +239,75 @@ static inline struct evconnlistener *net_listen_libevent(struct event_base *base
         NET_BACKLOG, (struct sockaddr *)&address, sizeof(address));
     bench_check(listener != NULL, "evconnlistener_new_bind");
     return listener;
+}
+
+#elif defined(BENCH_LIBEV)
+
+typedef void net_ev_cb(struct ev_loop *loop, ev_io *io, int events);
+
+static inline int net_listen_libev(struct ev_loop *loop, ev_io *io, net_ev_cb *cb) {
+    ev_io_init(io, cb, net_listen(), EV_READ);
+    ev_io_start(loop, io);
+    return net_port_of(io->fd);
+}
+
+static inline void net_close_libev(struct ev_loop *loop, ev_io *io) {
+    ev_io_stop(loop, io);
+    close(io->fd);
+}
+
+#elif defined(BENCH_BARE)
+
+/* ---- Serving by hand, with epoll ---- */
+
+enum { NET_BATCH = 1024 }; /* as many events as libuv asks for at once */
+
+static int net_epoll, net_listener;
+static unsigned net_sockets; /* that are watched, the listening one too */
+
+static inline void net_control(int op, int fd, uint32_t events, void *data) {
+    struct epoll_event event;
+    event.events = events;
+    event.data.ptr = data;
+    bench_check(epoll_ctl(net_epoll, op, fd, &event) == 0, "epoll_ctl");
+}
+
+static inline void net_watch(int fd, uint32_t events, void *data) {
+    net_control(EPOLL_CTL_ADD, fd, events, data);
+    net_sockets++;
+}
+
+static inline void net_close(int fd) {
+    close(fd);
+    net_sockets--;
+}
+
+static inline int net_listen_bare(void) {
+    net_epoll = epoll_create1(EPOLL_CLOEXEC);
+    bench_check(net_epoll >= 0, "epoll_create1");
+    net_listener = net_listen();
+    net_watch(net_listener, EPOLLIN, NULL);
+    return net_port_of(net_listener);
+}
+
+/* Serves until all sockets are closed; what is watched without data is the listening one. */
+static inline void net_serve_bare(void (*on_connection)(int fd),
+                                  void (*on_ready)(void *data, uint32_t events)) {
+    static struct epoll_event ready[NET_BATCH];
+    while (net_sockets > 0) {
+        int count = epoll_wait(net_epoll, ready, NET_BATCH, -1);
+        bench_check(count >= 0 || errno == EINTR, "epoll_wait");
+        for (int i = 0; i < count; i++) {
+            if (ready[i].data.ptr != NULL) {
+                on_ready(ready[i].data.ptr, ready[i].events);
+            } else if (!net_is_over()) {
+                int fd = net_accept(net_listener);
+                if (fd >= 0)
+                    on_connection(fd);
+            }
+        }
+    }
+    close(net_epoll);
 }
 
 #endif

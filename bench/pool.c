@@ -8,6 +8,7 @@
  * threads sit in jobs that sleep for 2 ms, as if for a disk, and two are free: nobody has to wait unless
  * a job stands behind a sleeper. Both pools have their default of 4 threads. */
 #include "bench.h"
+#include "pool.h"
 
 enum {
     EMPTY_1 = 20000, /* jobs in all, by batch */
@@ -28,11 +29,8 @@ static uint64_t started_ns[UNDER_WAY]; /* of the job in a slot; 0 for a long one
 static uint64_t *waited_ns;            /* of the short jobs that ended */
 static unsigned short_count;
 
-/* Each library defines these: start_job() queues the request with the number `slot`. */
-static void open_loop(void);
+/* Each library defines this: start_job() queues the request with the number `slot`. */
 static void start_job(unsigned slot, int is_long);
-static void run_loop(void);
-static void close_loop(void);
 
 /* Work for a thread, by its own CPU time: the same however many threads share a core. */
 static void burn(void) {
@@ -90,7 +88,6 @@ static void job_ended(unsigned slot) {
 
 #if defined(BENCH_EVLOOP)
 
-static evl_loop_t loop;
 static evl_work_t works[MOST];
 
 static void work_nothing(evl_work_t *work) {
@@ -113,21 +110,8 @@ static void start_job(unsigned slot, int is_long) {
                 "evl_queue_work");
 }
 
-static void open_loop(void) {
-    bench_check(evl_loop_init(&loop) == 0, "evl_loop_init");
-}
-
-static void run_loop(void) {
-    bench_check(evl_run(&loop, EVL_RUN_DEFAULT) == 0, "evl_run");
-}
-
-static void close_loop(void) {
-    bench_check(evl_loop_close(&loop) == 0, "evl_loop_close");
-}
-
 #elif defined(BENCH_LIBUV)
 
-static uv_loop_t loop;
 static uv_work_t works[MOST];
 
 static void work_nothing(uv_work_t *work) {
@@ -148,18 +132,6 @@ static void start_job(unsigned slot, int is_long) {
     bench_check(uv_queue_work(&loop, &works[slot], is_long ? work_long : work_nothing, on_work) ==
                     0,
                 "uv_queue_work");
-}
-
-static void open_loop(void) {
-    bench_check(uv_loop_init(&loop) == 0, "uv_loop_init");
-}
-
-static void run_loop(void) {
-    bench_check(uv_run(&loop, UV_RUN_DEFAULT) == 0, "uv_run");
-}
-
-static void close_loop(void) {
-    bench_check(uv_loop_close(&loop) == 0, "uv_loop_close");
 }
 
 #endif
@@ -215,16 +187,14 @@ static void measure_mixed(const char *name, int how, unsigned jobs) {
     if (how == BLOCKED)
         report_waited(name, "p99.9", 999);
     snprintf(text, sizeof(text), "%s: all", name);
-    bench_report(text, "us/job", begin / 1e3 / jobs);
+    bench_report(text, "us", begin / 1e3 / jobs);
     free(waited_ns);
 }
 
 int main(int argc, char **argv) {
     bench_begin(argc, argv);
-    unsetenv("EVLOOP_THREADPOOL_SIZE");
-    unsetenv("UV_THREADPOOL_SIZE");
     open_loop();
-    run_empty(UNDER_WAY, 10); /* the threads start with the first job */
+    run_empty(UNDER_WAY, 10); /* so that the threads are there */
     measure_empty("batches of 1", 1, EMPTY_1);
     measure_empty("batches of 64", 64, EMPTY_64);
     measure_empty("batches of 10000", MOST, EMPTY_10000);

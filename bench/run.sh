@@ -4,9 +4,9 @@
 #     sh bench/run.sh            (or `make bench`)
 #     sh bench/run.sh --table    prints the last run's results again
 #
-# From the environment: ONLY=timers,echo (all), CASE=text (all cases), ROUNDS=n (7), SCALE=f (1),
-# FORMAT=table|markdown|csv, LIBRARIES="evloop libuv" (all found), LIBUV_DIR=path of another libuv: its
-# source tree with libuv.a in it, in .libs or in build; CC (cc).
+# From the environment: ONLY=timers,echo (all), SKIP=compile (none), CASE=text (all cases), ROUNDS=n (7),
+# SCALE=f (1), FORMAT=table|markdown|csv, LIBRARIES="evloop libuv" (all found), LIBUV_DIR=path of another
+# libuv: its source tree with libuv.a in it, in .libs or in build; CC (cc), CFLAGS (-O2 -g) of the programs.
 #
 # A question is a file of its own: NAME.c, with a line "Libraries:", is built for each library and run for
 # each round; NAME.sh, which begins with #!, runs once, with LIBRARIES_FOUND, LIBUV_DIR, CC, ROUNDS and
@@ -17,6 +17,7 @@ set -u
 cd "$(dirname "$0")/.." || exit 2
 
 CC=${CC:-cc}
+CFLAGS=${CFLAGS:--O2 -g}
 ROUNDS=${ROUNDS:-7}
 SCALE=${SCALE:-1}
 FORMAT=${FORMAT:-table}
@@ -131,15 +132,16 @@ scripts() {
     done
 }
 
-# Those of the names on the input that ONLY asks for.
+# Those of the names on the input that ONLY asks for and SKIP does not leave out.
 wanted() {
     while read -r name; do
+        case ,${SKIP:-}, in *,"$name",*) continue ;; esac
         case ,${ONLY:-$name}, in *,"$name",*) echo $name ;; esac
     done
 }
 
-check_only() {
-    for name in $(echo "${ONLY:-}" | tr ',' ' '); do
+check_names() {
+    for name in $(echo "${ONLY:-} ${SKIP:-}" | tr ',' ' '); do
         { programs; scripts; } | grep -qx "$name" ||
             die "there is no question '$name': $({ programs; scripts; } | paste -s -d ' ' -)"
     done
@@ -147,15 +149,23 @@ check_only() {
 
 # ---- Building ----
 
-build() { # QUESTION LIBRARY
-    program=$out/$1-$2
-    command="$CC -std=gnu99 -O2 -g -Wall -Wextra $(flags_of $2 cflags) -o $program bench/$1.c $(flags_of $2 libs)"
-    [ "$(cat $program.command 2>/dev/null)" = "$command" ] && [ $program -nt bench/$1.c ] &&
-        [ $program -nt evloop.h ] && [ -z "$(find bench -name '*.h' -newer $program)" ] && return
-    [ -t 2 ] && printf '\rbuilding %s for %s\033[K' $1 $2 >&2
+# Builds a program, unless the command and all files that it is made of are those of the last time.
+compile() { # PROGRAM COMMAND FILE...
+    program=$1 command=$2
+    shift 2
+    [ -x $program ] && [ "$(cat $program.command 2>/dev/null)" = "$command" ] &&
+        [ -z "$(find "$@" bench/*.h -newer $program)" ] && return
+    [ -t 2 ] && printf '\rbuilding %s\033[K' ${program##*/} >&2
     rm -f $program.command
-    $command || die "$1 does not build for $2"
-    echo "$command" >$program.command
+    $command && echo "$command" >$program.command
+}
+
+build() { # QUESTION LIBRARY
+    flags="-std=gnu99 $CFLAGS -Wall -Wextra $(flags_of $2 cflags)"
+    archive=
+    [ $2 = libuv ] && [ -n "$LIBUV_DIR" ] && archive=$(libuv_archive)
+    compile $out/$1-$2 "$CC $flags -o $out/$1-$2 bench/$1.c $(flags_of $2 libs)" bench/$1.c evloop.h $archive ||
+        die "$1 does not build for $2"
 }
 
 libraries_of() { # QUESTION
@@ -166,9 +176,8 @@ libraries_of() { # QUESTION
 
 # The network benchmarks' other side.
 build_load() {
-    [ -f bench/load.c ] || return 0
-    [ $out/load -nt bench/load.c ] && [ -z "$(find bench -name '*.h' -newer $out/load)" ] ||
-        $CC -std=gnu99 -O2 -g -Wall -Wextra -o $out/load bench/load.c -pthread || die "bench/load.c does not build"
+    compile $out/load "$CC -std=gnu99 $CFLAGS -Wall -Wextra -o $out/load bench/load.c -pthread" bench/load.c ||
+        die "bench/load.c does not build"
 }
 
 # The iteration is there for the versions that it prints.
@@ -248,12 +257,26 @@ is_busy() { # LOAD
     awk -v load="${1%%,*}" 'BEGIN { exit load <= 0.5 }'
 }
 
+# How the library was built, as far as CMake has written it down beside the archive.
+build_type() { # LIBRARY
+    [ $1 = libuv ] && [ -n "$LIBUV_DIR" ] || return 0
+    cache=$(dirname "$(libuv_archive)")/CMakeCache.txt
+    type=$(sed -n 's/^CMAKE_BUILD_TYPE:[A-Z]*=//p' "$cache" 2>/dev/null)
+    if [ "$type" = Debug ]; then
+        echo " (built as Debug: not optimised, so no peer)"
+    elif [ -n "$type" ]; then
+        echo " (built as $type)"
+    elif [ -f "$cache" ]; then
+        echo " (built without a build type)"
+    fi
+}
+
 # How it was measured: lines "name: text".
 describe() { # LOAD-BEFORE
     echo "system: $(uname -srm); $(processor)"
-    echo "compiler: $($CC --version | head -n 1), -O2"
+    echo "compiler: $($CC --version | head -n 1), $CFLAGS"
     echo "libraries: $(for library in $available; do
-        [ $library = bare ] || $out/iteration-$library --version
+        [ $library = bare ] || echo "$($out/iteration-$library --version)$(build_type $library)"
     done | paste -s -d ';' - | sed 's/;/, /g')"
     echo "rounds: $ROUNDS after one to warm up, the libraries in turns, at scale $SCALE"
     echo "load average: $1 before, $(load_average) after$(is_busy "$1" && echo ': busy, so look at the ratios')"
@@ -282,7 +305,7 @@ if [ "${1:-}" = --table ]; then
 fi
 
 before=$(load_average)
-check_only
+check_names
 find_libraries
 build_all
 rm -f $out/description.txt

@@ -451,7 +451,6 @@ static void measure_expiry(const char *what, const char *size, void (*work)(void
 /* ---- Cascades ---- */
 
 static void start_link(void) {
-    insert_all();
     start(live, 0);
 }
 
@@ -461,10 +460,12 @@ static void measure_cascade(const char *size) {
     uint64_t begin, end;
     if (!bench_wants(name))
         return;
+    in_callback(insert_all);
     links = count;
-    in_callback(start_link);
     begin = bench_now_ns();
-    run();
+    in_callback(start_link);
+    if (links > 0) /* libuv before 1.45 has run the whole chain already */
+        run();
     end = bench_now_ns();
     in_callback(stop_all);
     check_expired(live, live + CHAINED, count / CHAINED);

@@ -141,7 +141,8 @@ existing() {
 lint() {
     tests=$(existing tests/test_*.c)
     sources="$(existing tests/*.[ch] tests/compile/*.[ch] examples/*.[ch] bench/*.[ch])"
-    texts="$(existing README.md Makefile LICENSE tests/*.sh tests/*/*.sh tests/*/*.awk .ci/run)"
+    texts="$(existing README.md Makefile LICENSE tests/*.sh tests/*/*.sh tests/*/*.awk bench/*.sh bench/*.awk \
+        bench/*.md .ci/run)"
     for name in $checks; do
         report $name "$(check_$name 2>&1)"
     done
