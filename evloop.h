@@ -3002,7 +3002,7 @@ static void evli_due_take(evl_loop_t *loop, uint64_t by_ns) {
     if (taken == 0)
         return;
     first = loop->priv.heap.entries + loop->priv.heap.capacity - taken;
-    evli_due_sort(first, taken, (uint32_t)by_ns ^ (uint32_t)(uintptr_t)first, 0);
+    evli_due_sort(first, taken, (uint32_t)((uintptr_t)first >> 4), 0);
     for (i = 0; i < taken; i++)
         first[i].node->index = EVLI_DUE_TAKEN | (taken - i);
 }
@@ -5523,7 +5523,7 @@ static inline int64_t evli_io_send(evl_loop_t *loop, evli_io_t *io, const evl_bu
     if (loop->priv.backend->send != NULL)
         return loop->priv.backend->send(loop, io, bufs, nbufs, blocking);
     n = evli_sys_send(io->fd, bufs, nbufs, blocking, &full);
-    io->ready = (uint8_t)(full ? io->ready & ~EVLI_OUT : io->ready | EVLI_OUT);
+    io->ready = (uint8_t)(full && !blocking ? io->ready & ~EVLI_OUT : io->ready | EVLI_OUT);
     return n;
 }
 
@@ -7365,6 +7365,7 @@ static void evli_inbox_rest(evl_loop_t *loop) {
 /* Takes what was sent, first sent first, over to the ends of what was taken before. */
 static void evli_inbox_take(evl_loop_t *loop) {
     evli_node_t *node, *next, *chains[EVLI_NODE_KINDS] = {NULL, NULL, NULL};
+    evli_node_t **ends[EVLI_NODE_KINDS] = {NULL, loop->priv.posts.end, loop->priv.done.end};
     unsigned kind;
     if (evli_inbox_empty(loop))
         return;
@@ -7372,6 +7373,8 @@ static void evli_inbox_take(evl_loop_t *loop) {
          node = next) {
         next = evli_node_next(node);
         kind = evli_node_kind(node);
+        if (chains[kind] == NULL)
+            ends[kind] = &node->next;
         node->next = chains[kind];
         chains[kind] = node;
     }
@@ -7380,10 +7383,10 @@ static void evli_inbox_take(evl_loop_t *loop) {
         *loop->priv.asyncs.end = next;
         loop->priv.asyncs.end = &next->next;
     }
-    for (next = *loop->priv.posts.end = chains[EVLI_NODE_POST]; next != NULL; next = next->next)
-        loop->priv.posts.end = &next->next;
-    for (next = *loop->priv.done.end = chains[EVLI_NODE_JOB]; next != NULL; next = next->next)
-        loop->priv.done.end = &next->next;
+    *loop->priv.posts.end = chains[EVLI_NODE_POST];
+    loop->priv.posts.end = ends[EVLI_NODE_POST];
+    *loop->priv.done.end = chains[EVLI_NODE_JOB];
+    loop->priv.done.end = ends[EVLI_NODE_JOB];
     if (node != EVLI_ASLEEP)
         return;
     loop->priv.owed++;
