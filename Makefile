@@ -124,10 +124,11 @@ CHECKED = $(SLOW) $(MAKE) --no-print-directory test WARNINGS=
 
 asan: ## run the tests under the address and undefined behaviour sanitizers
 	$(CHECKED) VARIANT=asan \
-	    CFLAGS='-O1 -g -fno-omit-frame-pointer -fsanitize=address,undefined -fno-sanitize-recover=all'
+	    CFLAGS='-O1 -g -fno-omit-frame-pointer -fsanitize=address,undefined -fno-sanitize-recover=all \
+    -DEVLOOP_DEBUG_ASSERT'
 
 tsan: ## run the tests under the thread sanitizer
-	$(CHECKED) VARIANT=tsan CFLAGS='-O1 -g -fsanitize=thread'
+	$(CHECKED) VARIANT=tsan CFLAGS='-O1 -g -fsanitize=thread -DEVLOOP_DEBUG_ASSERT'
 
 VALGRIND = valgrind -q --error-exitcode=9 --leak-check=full --show-leak-kinds=definite \
            --errors-for-leak-kinds=definite

@@ -2231,6 +2231,12 @@ union evl_any_req {
 #define EVLI_HAVE_PPOLL   0
 #endif
 
+#if defined(_WIN32)
+#define EVLI_HAVE_NAPS 0 /* Sleep() counts in ticks of up to 15 ms */
+#else
+#define EVLI_HAVE_NAPS 1
+#endif
+
 #define EVLI_OWN_ATOMICS     0
 #define EVLI_GNU_ATOMICS     1
 #define EVLI_MSVC_ATOMICS    2
@@ -3565,8 +3571,7 @@ EVLOOP_API int evl_clock_gettime(evl_clock_id clock_id, evl_timespec64_t *ts) {
     return 0;
 }
 
-#define EVLI_HAVE_NAPS 1
-
+/* Sleeps for less than a millisecond or two. */
 EVLI_SPARE void evli_sys_nap(long ns) {
     struct timespec nap;
     nap.tv_sec = 0;
@@ -4066,9 +4071,6 @@ EVLOOP_API int evl_clock_gettime(evl_clock_id clock_id, evl_timespec64_t *ts) {
     ts->tv_nsec = (int32_t)(ns % EVLI_NS_PER_S);
     return 0;
 }
-
-/* Sleep() counts in ticks of up to 15 ms: that is no nap. */
-#define EVLI_HAVE_NAPS 0
 
 EVLI_SPARE void evli_sys_nap(long ns) {
     (void)ns;
@@ -10465,6 +10467,7 @@ static void evli_pool_collect(evl_pool_t *pool) {
     for (node = evli_stack_take(&pool->priv.incoming); node != NULL; node = next) {
         evli_job_t *job = EVLI_OF(node, evli_job_t, in.node);
         next = node->next;
+        job->in.link.next = NULL;
         evli_list_push(job->kind->slow ? &pool->priv.slow : &pool->priv.queue, &job->in.link);
         pool->priv.queued++;
     }
