@@ -105,12 +105,14 @@ build_all() {
 run_all() { # by run or run_wine
     passed=0 failed=0
     for file in examples/*.c; do
-        if $1 "$file"; then
+        $1 "$file"
+        status=$?
+        if [ $status -eq 0 ]; then
             passed=$((passed + 1))
             echo "ok $((passed + failed)) - $file"
         else
             failed=$((failed + 1))
-            echo "not ok $((passed + failed)) - $file"
+            echo "not ok $((passed + failed)) - $file (status $status)"
             sed 's/^/# /' $out/$name.log
         fi
     done
