@@ -9323,9 +9323,9 @@ static void evli_stream_settle(evl_stream_t *stream, int progress) {
 }
 
 /* Sends until the queue is empty, the kernel is full, or it is the others' turn. */
-static void evli_stream_flush(evl_stream_t *stream) {
+static void evli_stream_flush(evl_stream_t *stream, int turns) {
     evli_io_t *io = &stream->priv.io;
-    int turns = EVLI_FAIR, progress = 0;
+    int progress = 0;
     evli_stream_written(stream, 0); /* requests without bytes are through */
     while (stream->priv.queue_tail != NULL) {
         int blocking = (stream->flags & EVLI_H_BLOCKING) != 0;
@@ -9444,7 +9444,7 @@ static void evli_stream_connected(evl_stream_t *stream, int err) {
     if (req->cb != NULL)
         EVLI_CALL(stream->loop, req->cb(req, err));
     if (err == 0 && !evl_is_closing(EVLI_HANDLE(stream)) && stream->priv.queue_tail != NULL)
-        evli_stream_flush(stream);
+        evli_stream_flush(stream, EVLI_FAIR);
 }
 
 /* Looks how a connect has ended, if it has. */
@@ -9465,7 +9465,7 @@ static void evli_stream_run_rest(evl_stream_t *stream, int fed) {
     evl_loop_t *loop = stream->loop;
     evli_io_t *io = &stream->priv.io;
     if ((io->ready & io->want & EVLI_OUT) && stream->priv.connect_req == NULL && !evli_halted(loop))
-        evli_stream_flush(stream);
+        evli_stream_flush(stream, EVLI_FAIR);
     if (evl_is_closing(EVLI_HANDLE(stream)))
         return;
     evli_flow_check(stream);
@@ -9542,7 +9542,7 @@ static int evli_write_queue(evl_write_t *req, evl_stream_t *stream, const evl_bu
     evli_writes_push(&stream->priv.queue_tail, req);
     stream->write_queue_size += size;
     if (first && stream->priv.connect_req == NULL)
-        evli_stream_flush(stream);
+        evli_stream_flush(stream, EVLI_FAIR);
     evli_flow_check(stream);
     return 0;
 }
@@ -9567,8 +9567,10 @@ static void evli_write_rest(evl_write_t *req, const evl_buf_t *buf, int64_t n) {
     req->priv.nbufs = 1;
     evli_writes_push(&stream->priv.queue_tail, req);
     stream->write_queue_size += buf->len;
-    evli_stream_sent(stream, n);
-    evli_stream_settle(stream, 0);
+    if (evli_stream_sent(stream, n))
+        evli_stream_flush(stream, EVLI_FAIR - 1);
+    else
+        evli_stream_settle(stream, 0);
 }
 
 /* Nearly every write is one buffer, on a stream with nothing queued and no bounds, and the kernel takes
