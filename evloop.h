@@ -691,6 +691,12 @@ typedef struct evli_node_s {
     struct evli_node_s *next; /* in a lock-free stack, or in the chain taken from it */
 } evli_node_t;
 
+typedef struct evli_chain_s {
+    evli_node_t *taken; /* from the loop's inbox, for the next pass */
+    evli_node_t **end;
+    evli_node_t *batch; /* to run in this one */
+} evli_chain_t;
+
 typedef struct evli_due_s {
     uint64_t due_ns;
     uint64_t order; /* counts starts: who started first runs first */
@@ -788,11 +794,7 @@ struct evl_loop_s {
         uint32_t owed;      /* … that they have made or are about to make */
         uint32_t stoppers;  /* atomic: threads inside evl_post_stop */
         uint32_t stop;      /* atomic */
-        struct {
-            evli_node_t *taken; /* from the inbox, for the next pass */
-            evli_node_t **end;
-            evli_node_t *batch; /* to run in this one */
-        } asyncs, posts, done;
+        evli_chain_t asyncs, posts, done;
         evli_link_t jobs;     /* that are outstanding */
         evl_pool_t *pool;     /* NULL: the default one */
         int signal;           /* blocked while asleep; 0: none */
@@ -5959,20 +5961,22 @@ static int evli_epoll_fd(const evl_loop_t *loop) {
     return evli_epoll_of(loop)->epfd;
 }
 
-static const evli_backend_t evli_backend_epoll = {"epoll",
-                                                  evli_epoll_init,
-                                                  evli_epoll_destroy,
-                                                  evli_epoll_fork,
-                                                  evli_epoll_watch,
-                                                  evli_epoll_rest,
-                                                  evli_epoll_forget,
-                                                  evli_epoll_knows,
-                                                  evli_epoll_wait,
-                                                  evli_epoll_wake,
-                                                  evli_epoll_fd,
-                                                  NULL,
-                                                  NULL,
-                                                  NULL};
+static const evli_backend_t evli_backend_epoll = {
+    "epoll",
+    evli_epoll_init,
+    evli_epoll_destroy,
+    evli_epoll_fork,
+    evli_epoll_watch,
+    evli_epoll_rest,
+    evli_epoll_forget,
+    evli_epoll_knows,
+    evli_epoll_wait,
+    evli_epoll_wake,
+    evli_epoll_fd,
+    NULL,
+    NULL,
+    NULL,
+};
 
 #endif /* EVLI_HAVE_EPOLL */
 
@@ -6341,20 +6345,22 @@ static int64_t evli_kqueue_recv(evl_loop_t *loop, evli_io_t *io, evl_buf_t *buf,
     return n;
 }
 
-static const evli_backend_t evli_backend_kqueue = {"kqueue",
-                                                   evli_kqueue_init,
-                                                   evli_kqueue_destroy,
-                                                   evli_kqueue_fork,
-                                                   evli_kqueue_watch,
-                                                   NULL,
-                                                   evli_kqueue_forget,
-                                                   evli_kqueue_knows,
-                                                   evli_kqueue_wait,
-                                                   evli_kqueue_wake,
-                                                   evli_kqueue_fd,
-                                                   evli_accept_all,
-                                                   evli_kqueue_recv,
-                                                   NULL};
+static const evli_backend_t evli_backend_kqueue = {
+    "kqueue",
+    evli_kqueue_init,
+    evli_kqueue_destroy,
+    evli_kqueue_fork,
+    evli_kqueue_watch,
+    NULL,
+    evli_kqueue_forget,
+    evli_kqueue_knows,
+    evli_kqueue_wait,
+    evli_kqueue_wake,
+    evli_kqueue_fd,
+    evli_accept_all,
+    evli_kqueue_recv,
+    NULL,
+};
 
 #endif /* EVLI_HAVE_KQUEUE */
 
@@ -6899,20 +6905,22 @@ static int evli_iocp_fd(const evl_loop_t *loop) {
     return -1;
 }
 
-static const evli_backend_t evli_backend_iocp = {"iocp",
-                                                 evli_iocp_init,
-                                                 evli_iocp_destroy,
-                                                 evli_iocp_fork,
-                                                 evli_iocp_watch,
-                                                 NULL,
-                                                 evli_iocp_forget,
-                                                 evli_iocp_knows,
-                                                 evli_iocp_wait,
-                                                 evli_iocp_wake,
-                                                 evli_iocp_fd,
-                                                 evli_accept_all,
-                                                 NULL,
-                                                 NULL};
+static const evli_backend_t evli_backend_iocp = {
+    "iocp",
+    evli_iocp_init,
+    evli_iocp_destroy,
+    evli_iocp_fork,
+    evli_iocp_watch,
+    NULL,
+    evli_iocp_forget,
+    evli_iocp_knows,
+    evli_iocp_wait,
+    evli_iocp_wake,
+    evli_iocp_fd,
+    evli_accept_all,
+    NULL,
+    NULL,
+};
 
 #endif /* _WIN32 */
 
@@ -7140,20 +7148,22 @@ static int evli_poll_fd(const evl_loop_t *loop) {
     return -1;
 }
 
-static const evli_backend_t evli_backend_poll = {"poll",
-                                                 evli_poll_init,
-                                                 evli_poll_destroy,
-                                                 evli_poll_fork,
-                                                 evli_poll_watch,
-                                                 NULL,
-                                                 evli_poll_forget,
-                                                 evli_poll_knows,
-                                                 evli_poll_wait,
-                                                 evli_poll_wake,
-                                                 evli_poll_fd,
-                                                 NULL,
-                                                 NULL,
-                                                 NULL};
+static const evli_backend_t evli_backend_poll = {
+    "poll",
+    evli_poll_init,
+    evli_poll_destroy,
+    evli_poll_fork,
+    evli_poll_watch,
+    NULL,
+    evli_poll_forget,
+    evli_poll_knows,
+    evli_poll_wait,
+    evli_poll_wake,
+    evli_poll_fd,
+    NULL,
+    NULL,
+    NULL,
+};
 
 #endif /* !_WIN32 */
 
@@ -7396,6 +7406,14 @@ static void evli_inbox_take(evl_loop_t *loop) {
         evli_inbox_rest(loop);
 }
 
+/* Begins a pass over what was sent so far. */
+static void evli_inbox_begin(evl_loop_t *loop, evli_chain_t *chain) {
+    evli_inbox_take(loop);
+    chain->batch = chain->taken;
+    chain->taken = NULL;
+    chain->end = &chain->taken;
+}
+
 /* ==== [SECTION] Phases ==== */
 
 /* What runs an io or a deadline of each kind, and what each handle type does when it is closed: see
@@ -7531,10 +7549,7 @@ static void evli_async_remove(evl_loop_t *loop, evl_async_t *async) {
  * send that is too late for this one makes another. */
 static int evli_run_asyncs(evl_loop_t *loop) {
     if (loop->priv.asyncs.batch == NULL) {
-        evli_inbox_take(loop);
-        loop->priv.asyncs.batch = loop->priv.asyncs.taken;
-        loop->priv.asyncs.taken = NULL;
-        loop->priv.asyncs.end = &loop->priv.asyncs.taken;
+        evli_inbox_begin(loop, &loop->priv.asyncs);
         if (loop->priv.asyncs.batch != NULL)
             EVLI_OF(loop->priv.asyncs.batch, evl_async_t, priv.node)->priv.back =
                 &loop->priv.asyncs.batch;
@@ -7559,12 +7574,8 @@ typedef struct {
 } evli_post_t;
 
 static int evli_run_posts(evl_loop_t *loop) {
-    if (loop->priv.posts.batch == NULL) {
-        evli_inbox_take(loop);
-        loop->priv.posts.batch = loop->priv.posts.taken;
-        loop->priv.posts.taken = NULL;
-        loop->priv.posts.end = &loop->priv.posts.taken;
-    }
+    if (loop->priv.posts.batch == NULL)
+        evli_inbox_begin(loop, &loop->priv.posts);
     while (loop->priv.posts.batch != NULL) {
         evli_post_t *post = EVLI_OF(loop->priv.posts.batch, evli_post_t, node);
         evl_task_cb cb = post->cb;
@@ -7609,12 +7620,8 @@ static void evli_job_run_here(evli_job_t *job) {
 
 /* Calls back the requests that came back from the pool. */
 static int evli_run_jobs(evl_loop_t *loop) {
-    if (loop->priv.done.batch == NULL) {
-        evli_inbox_take(loop);
-        loop->priv.done.batch = loop->priv.done.taken;
-        loop->priv.done.taken = NULL;
-        loop->priv.done.end = &loop->priv.done.taken;
-    }
+    if (loop->priv.done.batch == NULL)
+        evli_inbox_begin(loop, &loop->priv.done);
     while (loop->priv.done.batch != NULL) {
         evli_job_t *job = EVLI_OF(loop->priv.done.batch, evli_job_t, in.node);
         if (evli_halted(loop))
@@ -7789,7 +7796,7 @@ static int evli_wait(evl_loop_t *loop, uint64_t timeout_ns) {
     n = loop->priv.backend->wait(loop, timeout_ns);
     if (asleep)
         evli_inbox_awake(loop);
-    if (n == 0 && timeout_ns == 0 && evli_quiet(loop)) {
+    if (n == 0 && timeout_ns == 0 && before == 0 && evli_quiet(loop)) {
         loop->priv.flags |= EVLI_L_NOW_UNREAD;
         return 0;
     }
