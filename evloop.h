@@ -1653,12 +1653,15 @@ struct evl_pool_s {
         uint32_t waking;       /* atomic: one of them has been signalled and is not awake yet */
         uint32_t started;      /* atomic: threads that run */
         uint32_t threads, max_queue, slow_running, running, closing;
-        uint32_t batches; /* threads that have claimed more than one job */
-        uint32_t lazy;    /* atomic: one awake is enough for now, it wakes others itself */
-        uint32_t quick;   /* jobs in a row that were short */
-        uint32_t napping; /* atomic: a thread is asleep for a moment only */
-        uint64_t mean_ns; /* what a job takes: of the last ones, a moving mean */
-        uint32_t forks;   /* that this process is away from the one that made the pool */
+        uint32_t batches;   /* threads that have claimed more than one job */
+        uint32_t lazy;      /* atomic: one awake is enough for now, it wakes others itself */
+        uint32_t quick;     /* jobs in a row that were short */
+        uint32_t napping;   /* atomic: a thread is asleep for a moment only */
+        uint32_t lingering; /* a thread without a job looks out for one */
+        uint64_t mean_ns;   /* what a job takes: of the last ones, a moving mean */
+        uint64_t gap_ns;    /* for how long there was nothing to do: the same */
+        uint64_t ended_ns;  /* when the last job did */
+        uint32_t forks;     /* that this process is away from the one that made the pool */
         size_t stack_size;
         char name[16];
         evl_pool_t *next; /* in the list of all */
@@ -10438,9 +10441,10 @@ static void evli_poll_close(evl_handle_t *handle) {
  * and a submitter looks there after its push, so that one of them sees the other.
  *
  * To wake a thread takes longer than many a job. When all jobs have been short for a while, the pool is
- * lazy: the thread that is awake wakes another only for work worth that, claims all it can, and wakes
- * the loop when it is through with that. Should a job take long after all, there is one idle thread that
- * does not sleep but naps, and looks after what the others have left undone. */
+ * lazy: the thread that is awake wakes another only for work worth that, claims all it can, wakes the
+ * loop when it is through with all, and lingers for a moment before it sleeps, if more has come that soon
+ * of late. Should a job take long after all, there is one idle thread that does not sleep but naps, and
+ * looks after what the others have left undone. */
 
 #define EVLI_POOL_THREADS     4
 #define EVLI_POOL_MAX_THREADS 1024
@@ -10448,7 +10452,9 @@ static void evli_poll_close(evl_handle_t *handle) {
 #define EVLI_POOL_QUICK_NS    20000 /* … if they take no longer than this */
 #define EVLI_POOL_LATE_US     100   /* after so long in one job, others take over those behind it */
 #define EVLI_POOL_STREAK      256   /* so many short jobs in a row: the next will be one */
-#define EVLI_POOL_NAP_NS      200000
+#define EVLI_POOL_NAP_NS      100000
+#define EVLI_POOL_GAP_NS      30000 /* so long without work: not worth to fall asleep for */
+#define EVLI_POOL_LINGER_NS   50000
 #define EVLI_POOL_WORTH_NS    25000 /* work for which to wake a thread */
 
 typedef struct evli_worker_s {
@@ -10460,6 +10466,7 @@ typedef struct evli_worker_s {
     int woken;                           /* it has been, and has not found work yet */
     int slow;                            /* this round is one of a slow job */
     int quick;                           /* the jobs of the last round were short ones */
+    uint64_t ended_ns;                   /* when the last job of the round did */
     uint64_t seen;                       /* jobs that were completed when it began to nap */
     evli_node_t *owes;                   /* atomic, an evl_loop_t: a wake-up that was put off */
     uint64_t owes_ns;                    /* … when */
@@ -10468,12 +10475,25 @@ typedef struct evli_worker_s {
     uint64_t run_ns[EVLI_POOL_CLAIM];
 } evli_worker_t;
 
+/* Takes note of how long there was nothing to do before this job came. */
+static void evli_pool_gap(evl_pool_t *pool, const evli_job_t *job) {
+    uint64_t gap_ns = 0;
+    if (job->queued_ns > pool->priv.ended_ns)
+        gap_ns = job->queued_ns - pool->priv.ended_ns;
+    if (gap_ns > EVLI_NS_PER_MS)
+        gap_ns = EVLI_NS_PER_MS;
+    pool->priv.gap_ns = (3 * pool->priv.gap_ns + gap_ns) / 4;
+}
+
 /* Brings what came in into the queues. The pool's mutex is held, here and up to evli_worker_run. */
 static void evli_pool_collect(evl_pool_t *pool) {
     evli_node_t *node, *next;
     if (evli_load_node(&pool->priv.incoming) == NULL)
         return;
-    for (node = evli_stack_take(&pool->priv.incoming); node != NULL; node = next) {
+    node = evli_stack_take(&pool->priv.incoming);
+    if (pool->priv.running == 0)
+        evli_pool_gap(pool, EVLI_OF(node, evli_job_t, in.node));
+    for (; node != NULL; node = next) {
         evli_job_t *job = EVLI_OF(node, evli_job_t, in.node);
         next = node->next;
         job->in.link.next = NULL;
@@ -10606,6 +10626,8 @@ static void evli_job_finished(evli_job_t *job) {
 static void evli_worker_run(evli_worker_t *worker) {
     uint64_t begin = evli_sys_clock(), end;
     uint32_t i, lazy = evli_load(&worker->pool->priv.lazy);
+    if (!lazy)
+        evli_worker_pay(worker);
     for (i = 0; i < worker->claimed; i++) {
         evli_node_t *node = evli_exchange_node(&worker->slots[i], NULL);
         evli_job_t *job;
@@ -10629,7 +10651,7 @@ static void evli_worker_run(evli_worker_t *worker) {
         else if (end - worker->owes_ns > EVLI_POOL_QUICK_NS)
             evli_worker_pay(worker);
     }
-    evli_worker_pay(worker);
+    worker->ended_ns = begin;
 }
 
 /* Accounts for the round that is over. */
@@ -10648,11 +10670,49 @@ static void evli_worker_report(evli_worker_t *worker) {
         pool->priv.mean_ns = (3 * pool->priv.mean_ns + run_ns / worker->samples) / 4;
     }
     pool->priv.completed += worker->samples;
+    pool->priv.ended_ns = worker->ended_ns;
     pool->priv.running--;
     pool->priv.batches -= worker->claimed > 1 ? 1u : 0u;
     pool->priv.slow_running -= worker->slow ? 1u : 0u;
     worker->claimed = worker->samples = 0;
     worker->slow = 0;
+}
+
+/* Whether there is a worker that gets on with its jobs. */
+static int evli_pool_moves(const evl_pool_t *pool) {
+    uint32_t i, now_us;
+    if (pool->priv.running == 0)
+        return 0;
+    now_us = evli_pool_us(evli_sys_clock());
+    for (i = 0; i < evli_load(&pool->priv.started); i++) {
+        const evli_worker_t *worker = &pool->priv.workers[i];
+        if (worker->claimed > 0 && now_us - evli_load(&worker->begun_us) <= EVLI_POOL_LATE_US)
+            return 1;
+    }
+    return 0;
+}
+
+/* Looks out for work for a moment instead of falling asleep: one worker does, if that is likely to be
+ * worth it. Returns whether some came. */
+static int evli_worker_lingers(evli_worker_t *worker) {
+    evl_pool_t *pool = worker->pool;
+    uint64_t begin;
+    int came = 0;
+    if (pool->priv.lingering || pool->priv.quick < EVLI_POOL_STREAK ||
+        pool->priv.gap_ns > EVLI_POOL_GAP_NS || !evli_load(&pool->priv.napping) ||
+        evli_pool_moves(pool))
+        return 0;
+    pool->priv.lingering = 1;
+    evli_exchange(&pool->priv.lazy, 1);
+    evl_mutex_unlock(&pool->priv.mutex);
+    begin = evli_sys_clock();
+    while (!came && evli_sys_clock() - begin < EVLI_POOL_LINGER_NS) {
+        evli_sys_yield();
+        came = evli_load_node(&pool->priv.incoming) != NULL;
+    }
+    evl_mutex_lock(&pool->priv.mutex);
+    pool->priv.lingering = 0;
+    return came;
 }
 
 /* Whether to nap: for one worker at a time, as long as there are short jobs. */
@@ -10675,8 +10735,9 @@ static void evli_worker_sleep(evli_worker_t *worker) {
     evli_fetch_add(&pool->priv.sleeping, 1 - naps);
     worker->woken = 0;
     evli_exchange(&pool->priv.waking, 0);
-    evli_exchange(&pool->priv.lazy, 0);
-    if (evli_load_node(&pool->priv.incoming) == NULL) {
+    if (!evli_load(&pool->priv.napping) || !(pool->priv.lingering || evli_pool_moves(pool)))
+        evli_exchange(&pool->priv.lazy, 0); /* nobody else looks for what comes in */
+    if (evli_load(&pool->priv.lazy) || evli_load_node(&pool->priv.incoming) == NULL) {
         evl_mutex_unlock(&pool->priv.mutex);
         if (naps)
             evli_sys_nap(EVLI_POOL_NAP_NS);
@@ -10691,6 +10752,19 @@ static void evli_worker_sleep(evli_worker_t *worker) {
     evli_exchange(&pool->priv.napping, 0);
     for (i = 0; i < evli_load(&pool->priv.started); i++)
         evli_worker_pay(&pool->priv.workers[i]);
+}
+
+/* When there is nothing to do: makes the wake-up that was put off and has another look, else lingers,
+ * else sleeps. */
+static void evli_worker_rest(evli_worker_t *worker) {
+    evl_pool_t *pool = worker->pool;
+    if (evli_load_node(&worker->owes) != NULL) {
+        evl_mutex_unlock(&pool->priv.mutex);
+        evli_worker_pay(worker);
+        evl_mutex_lock(&pool->priv.mutex);
+    } else if (!evli_worker_lingers(worker)) {
+        evli_worker_sleep(worker);
+    }
 }
 
 /* Whether there is work that nobody does, and enough of it. */
@@ -10731,7 +10805,7 @@ static void evli_worker_main(void *arg) {
         if (worker->claimed == 0) {
             if (pool->priv.closing)
                 break;
-            evli_worker_sleep(worker);
+            evli_worker_rest(worker);
             continue;
         }
         pool->priv.running++;
@@ -10896,7 +10970,8 @@ static void evli_pool_forked(evl_pool_t *pool) {
     evli_pool_collect(pool);
     evli_pool_mark(&pool->priv.queue);
     evli_pool_mark(&pool->priv.slow);
-    pool->priv.queued = pool->priv.bounded = pool->priv.napping = pool->priv.lazy = 0;
+    pool->priv.queued = pool->priv.bounded = pool->priv.lazy = 0;
+    pool->priv.napping = pool->priv.lingering = 0;
     pool->priv.sleeping = pool->priv.waking = pool->priv.started = 0;
     pool->priv.running = pool->priv.slow_running = pool->priv.batches = 0;
     pool->priv.forks++;

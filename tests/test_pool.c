@@ -975,8 +975,8 @@ static void burst_done(evl_work_t *req, int status) {
     burst_left--;
 }
 
-static void run_burst(int held_at) {
-    for (burst_left = 0; burst_left < BURST; burst_left++) {
+static void run_burst(int size, int held_at) {
+    for (burst_left = 0; burst_left < size; burst_left++) {
         job_t *job = &jobs[burst_left];
         clear_job(job);
         CHECK_EQ(evl_queue_work(&loop, &job->req, work, burst_done), 0);
@@ -987,7 +987,7 @@ static void run_burst(int held_at) {
     }
     while (burst_left > 0)
         CHECK_NE(evl_run(&loop, EVL_RUN_ONCE), 0);
-    for (int i = 0; i < BURST; i++)
+    for (int i = 0; i < size; i++)
         check_done(&jobs[i], 0);
 }
 
@@ -995,24 +995,42 @@ static void burst_timer(evl_timer_t *timer) {
     (void)timer;
 }
 
+static void run_bursts_and_a_long_job(int bursts, int size, int held_at) {
+    for (int i = 0; i < bursts; i++)
+        run_burst(size, -1);
+    run_burst(size, held_at);
+    CHECK_EQ(holders[0].called, 0);
+    open_gate(1);
+    while (!holders[0].called)
+        CHECK_NE(evl_run(&loop, EVL_RUN_ONCE), 0);
+    check_holders(1);
+}
+
 TEST(pool_a_long_job_among_bursts_of_short_ones) {
-    static const int places[] = {0, 20, BURST - 1};
     evl_timer_t timer; /* keeps the loop alive */
     open_both(4);
     CHECK_EQ(evl_timer_init(&loop, &timer), 0);
     CHECK_EQ(evl_timer_start(&timer, burst_timer, 3600000, 0), 0);
-    for (int i = 0; i < 3; i++) {
-        for (int n = 0; n < 20; n++)
-            run_burst(-1);
-        run_burst(places[i]);
-        CHECK_EQ(holders[0].called, 0);
-        open_gate(1);
-        while (!holders[0].called)
-            CHECK_NE(evl_run(&loop, EVL_RUN_ONCE), 0);
-        check_holders(1);
-    }
+    run_bursts_and_a_long_job(20, BURST, 0);
+    run_bursts_and_a_long_job(20, BURST, 20);
+    run_bursts_and_a_long_job(20, BURST, BURST - 1);
+    run_bursts_and_a_long_job(1000, 1, 0);
     evl_close((evl_handle_t *)&timer, NULL);
     run_all();
+    finish_both();
+}
+
+/* A thread that has had short jobs one after the other looks out for the next one, but not for long. */
+TEST(pool_without_jobs_needs_no_processor) {
+    open_both(4);
+    for (int i = 0; i < 1000; i++) {
+        queue(&jobs[0]);
+        run_all();
+    }
+    check_done(&jobs[0], 0);
+    uint64_t before = os_cpu_ms();
+    evl_sleep(300);
+    CHECK_LT(os_cpu_ms() - before, test_slow() ? 150 : 50);
     finish_both();
 }
 
