@@ -1655,11 +1655,10 @@ struct evl_pool_s {
         uint32_t threads, max_queue, slow_running, running, closing;
         uint32_t batches;   /* threads that have claimed more than one job */
         uint32_t lazy;      /* atomic: one awake is enough for now, it wakes others itself */
-        uint32_t quick;     /* jobs in a row that were short */
         uint32_t napping;   /* atomic: a thread is asleep for a moment only */
         uint32_t lingering; /* a thread without a job looks out for one */
-        uint64_t mean_ns;   /* what a job takes: of the last ones, a moving mean */
-        uint64_t gap_ns;    /* for how long there was nothing to do: the same */
+        uint64_t mean_64;   /* what a job takes, in 64ths of nanoseconds: a moving mean */
+        uint64_t gap_ns;    /* for how long there was nothing to do: another */
         uint64_t ended_ns;  /* when the last job did */
         uint32_t forks;     /* that this process is away from the one that made the pool */
         size_t stack_size;
@@ -2882,6 +2881,7 @@ static void evli_due_stop(evl_loop_t *loop, evli_due_t *node) {
 /* Sets the deadline, anew or for the first time. Errors: EVL_ENOMEM, and nothing has changed. */
 static int evli_due_start(evl_loop_t *loop, evli_due_t *node, uint64_t due_ns) {
     uint32_t at = node->index - 1;
+    uint64_t before = node->due_ns;
     evli_heap_entry_t entry;
     if (node->index == 0 || (node->index & EVLI_DUE_TAKEN)) {
         if (loop->priv.heap.count + loop->priv.heap.taken == loop->priv.heap.capacity &&
@@ -2892,8 +2892,8 @@ static int evli_due_start(evl_loop_t *loop, evli_due_t *node, uint64_t due_ns) {
     }
     node->due_ns = due_ns;
     node->order = loop->priv.starts++;
-    if (node->index != 0 && due_ns >= loop->priv.heap.entries[at].due_ns)
-        return 0;
+    if (node->index != 0 && (due_ns >= before || due_ns >= loop->priv.heap.entries[at].due_ns))
+        return 0; /* the entry may be too early, and is set right when it comes to the top */
     entry.due_ns = due_ns;
     entry.node = node;
     evli_heap_sift_up(loop, at, entry);
@@ -10451,7 +10451,7 @@ static void evli_poll_close(evl_handle_t *handle) {
 #define EVLI_POOL_CLAIM       16    /* jobs for one worker at a time */
 #define EVLI_POOL_QUICK_NS    20000 /* … if they take no longer than this */
 #define EVLI_POOL_LATE_US     100   /* after so long in one job, others take over those behind it */
-#define EVLI_POOL_STREAK      256   /* so many short jobs in a row: the next will be one */
+#define EVLI_POOL_SHORT_NS    5000  /* for jobs that take no longer the pool is lazy */
 #define EVLI_POOL_NAP_NS      100000
 #define EVLI_POOL_GAP_NS      30000 /* so long without work: not worth to fall asleep for */
 #define EVLI_POOL_LINGER_NS   50000
@@ -10464,7 +10464,9 @@ typedef struct evli_worker_s {
     uint32_t samples;                    /* of the last round, not yet in the histograms */
     uint32_t begun_us;                   /* atomic: when it began its job */
     int woken;                           /* it has been, and has not found work yet */
+    int lingered;                        /* it has, and has not found work since */
     int slow;                            /* this round is one of a slow job */
+    int helps;                           /* … of one taken over from another worker */
     int quick;                           /* the jobs of the last round were short ones */
     uint64_t ended_ns;                   /* when the last job of the round did */
     uint64_t seen;                       /* jobs that were completed when it began to nap */
@@ -10557,6 +10559,7 @@ static int evli_worker_take_over(evli_worker_t *worker, evli_worker_t *from) {
         node = evli_exchange_node(&from->slots[n], NULL);
         if (node != NULL) {
             evli_worker_claim(worker, EVLI_OF(node, evli_job_t, in.node));
+            worker->helps = 1;
             return 1;
         }
     }
@@ -10663,19 +10666,22 @@ static void evli_worker_report(evli_worker_t *worker) {
         evl_histogram_record(pool->priv.wait_ns, worker->wait_ns[i]);
         evl_histogram_record(pool->priv.run_ns, worker->run_ns[i]);
         run_ns += worker->run_ns[i];
-        pool->priv.quick = worker->run_ns[i] <= EVLI_POOL_QUICK_NS ? pool->priv.quick + 1 : 0;
+        pool->priv.mean_64 += worker->run_ns[i] - pool->priv.mean_64 / 64;
     }
-    if (worker->samples > 0) {
+    if (worker->samples > 0)
         worker->quick = run_ns <= (uint64_t)EVLI_POOL_QUICK_NS * worker->samples;
-        pool->priv.mean_ns = (3 * pool->priv.mean_ns + run_ns / worker->samples) / 4;
-    }
     pool->priv.completed += worker->samples;
     pool->priv.ended_ns = worker->ended_ns;
     pool->priv.running--;
     pool->priv.batches -= worker->claimed > 1 ? 1u : 0u;
     pool->priv.slow_running -= worker->slow ? 1u : 0u;
     worker->claimed = worker->samples = 0;
-    worker->slow = 0;
+    worker->slow = worker->helps = 0;
+}
+
+/* Whether the next job is likely to be a short one. */
+static int evli_pool_is_quick(const evl_pool_t *pool) {
+    return pool->priv.mean_64 / 64 <= EVLI_POOL_SHORT_NS;
 }
 
 /* Whether there is a worker that gets on with its jobs. */
@@ -10692,33 +10698,35 @@ static int evli_pool_moves(const evl_pool_t *pool) {
     return 0;
 }
 
-/* Looks out for work for a moment instead of falling asleep: one worker does, if that is likely to be
- * worth it. Returns whether some came. */
-static int evli_worker_lingers(evli_worker_t *worker) {
+/* Whether to linger, once before each sleep: for one worker at a time, if that is likely to be worth it. */
+static int evli_worker_lingers(const evli_worker_t *worker) {
+    const evl_pool_t *pool = worker->pool;
+    return !worker->lingered && !pool->priv.lingering && evli_pool_is_quick(pool) &&
+           pool->priv.gap_ns <= EVLI_POOL_GAP_NS && evli_load(&pool->priv.napping) &&
+           !evli_pool_moves(pool);
+}
+
+/* Looks out for work for a moment. */
+static void evli_worker_linger(evli_worker_t *worker) {
     evl_pool_t *pool = worker->pool;
     uint64_t begin;
-    int came = 0;
-    if (pool->priv.lingering || pool->priv.quick < EVLI_POOL_STREAK ||
-        pool->priv.gap_ns > EVLI_POOL_GAP_NS || !evli_load(&pool->priv.napping) ||
-        evli_pool_moves(pool))
-        return 0;
+    worker->lingered = 1;
     pool->priv.lingering = 1;
     evli_exchange(&pool->priv.lazy, 1);
     evl_mutex_unlock(&pool->priv.mutex);
     begin = evli_sys_clock();
-    while (!came && evli_sys_clock() - begin < EVLI_POOL_LINGER_NS) {
+    do {
         evli_sys_yield();
-        came = evli_load_node(&pool->priv.incoming) != NULL;
-    }
+    } while (evli_load_node(&pool->priv.incoming) == NULL &&
+             evli_sys_clock() - begin < EVLI_POOL_LINGER_NS);
     evl_mutex_lock(&pool->priv.mutex);
     pool->priv.lingering = 0;
-    return came;
 }
 
 /* Whether to nap: for one worker at a time, as long as there are short jobs. */
 static int evli_worker_naps(evli_worker_t *worker) {
     evl_pool_t *pool = worker->pool;
-    if (!EVLI_HAVE_NAPS || pool->priv.quick < EVLI_POOL_STREAK || evli_load(&pool->priv.napping) ||
+    if (!EVLI_HAVE_NAPS || !evli_pool_is_quick(pool) || evli_load(&pool->priv.napping) ||
         pool->priv.threads < 2 || worker->seen == pool->priv.completed)
         return 0;
     worker->seen = pool->priv.completed;
@@ -10733,7 +10741,7 @@ static void evli_worker_sleep(evli_worker_t *worker) {
     if (naps)
         evli_store(&pool->priv.napping, 1);
     evli_fetch_add(&pool->priv.sleeping, 1 - naps);
-    worker->woken = 0;
+    worker->woken = worker->lingered = 0;
     evli_exchange(&pool->priv.waking, 0);
     if (!evli_load(&pool->priv.napping) || !(pool->priv.lingering || evli_pool_moves(pool)))
         evli_exchange(&pool->priv.lazy, 0); /* nobody else looks for what comes in */
@@ -10754,15 +10762,16 @@ static void evli_worker_sleep(evli_worker_t *worker) {
         evli_worker_pay(&pool->priv.workers[i]);
 }
 
-/* When there is nothing to do: makes the wake-up that was put off and has another look, else lingers,
- * else sleeps. */
+/* When there is nothing to do: makes the wake-up that was put off, or lingers, or sleeps. There may be
+ * something to do then. */
 static void evli_worker_rest(evli_worker_t *worker) {
-    evl_pool_t *pool = worker->pool;
     if (evli_load_node(&worker->owes) != NULL) {
-        evl_mutex_unlock(&pool->priv.mutex);
+        evl_mutex_unlock(&worker->pool->priv.mutex);
         evli_worker_pay(worker);
-        evl_mutex_lock(&pool->priv.mutex);
-    } else if (!evli_worker_lingers(worker)) {
+        evl_mutex_lock(&worker->pool->priv.mutex);
+    } else if (evli_worker_lingers(worker)) {
+        evli_worker_linger(worker);
+    } else {
         evli_worker_sleep(worker);
     }
 }
@@ -10770,18 +10779,20 @@ static void evli_worker_rest(evli_worker_t *worker) {
 /* Whether there is work that nobody does, and enough of it. */
 static int evli_pool_has_more(const evl_pool_t *pool, const evli_worker_t *worker) {
     uint64_t jobs = pool->priv.queued + worker->claimed;
+    if (worker->helps && pool->priv.batches > 0) /* others may be stuck with more */
+        return 1;
     if (worker->claimed <= 1 && pool->priv.queued == 0 &&
         evli_load_node(&pool->priv.incoming) == NULL)
         return 0;
-    return !evli_load(&pool->priv.lazy) || jobs * pool->priv.mean_ns > EVLI_POOL_WORTH_NS;
+    return !evli_load(&pool->priv.lazy) || jobs * pool->priv.mean_64 / 64 > EVLI_POOL_WORTH_NS;
 }
 
 /* Whether a worker that has claimed something has to wake another one for the rest. One at a time is on
  * its way: it wakes the next, should there still be work then. */
 static int evli_worker_wakes(evli_worker_t *worker) {
     evl_pool_t *pool = worker->pool;
-    evli_store(&pool->priv.lazy,
-               evli_load(&pool->priv.napping) && pool->priv.quick >= EVLI_POOL_STREAK);
+    evli_store(&pool->priv.lazy, evli_load(&pool->priv.napping) && evli_pool_is_quick(pool));
+    worker->lingered = 0;
     if (worker->woken) {
         worker->woken = 0;
         evli_exchange(&pool->priv.waking, 0); /* before it looks for what came in meanwhile */
@@ -11025,6 +11036,7 @@ EVLOOP_API int evl_pool_init(evl_pool_t *pool, const evl_pool_options_t *options
     if (threads > EVLI_POOL_MAX_THREADS)
         return EVL_EINVAL;
     memset(&pool->priv, 0, sizeof(pool->priv));
+    pool->priv.mean_64 = 64 * EVLI_NS_PER_MS; /* until it is known better */
     err = evli_pool_init_sync(pool);
     if (err != 0)
         return err;

@@ -975,14 +975,15 @@ static void burst_done(evl_work_t *req, int status) {
     burst_left--;
 }
 
-static void run_burst(int size, int held_at) {
+static void run_burst(int size, int held_at, int held) {
     for (burst_left = 0; burst_left < size; burst_left++) {
         job_t *job = &jobs[burst_left];
         clear_job(job);
         CHECK_EQ(evl_queue_work(&loop, &job->req, work, burst_done), 0);
         if (burst_left == held_at) {
             init_gate();
-            CHECK_EQ(queue_on(&loop, &holders[0], hold), 0);
+            for (int i = 0; i < held; i++)
+                CHECK_EQ(queue_on(&loop, &holders[i], hold), 0);
         }
     }
     while (burst_left > 0)
@@ -995,15 +996,17 @@ static void burst_timer(evl_timer_t *timer) {
     (void)timer;
 }
 
-static void run_bursts_and_a_long_job(int bursts, int size, int held_at) {
+static void run_bursts_and_long_jobs(int bursts, int size, int held_at, int held) {
     for (int i = 0; i < bursts; i++)
-        run_burst(size, -1);
-    run_burst(size, held_at);
-    CHECK_EQ(holders[0].called, 0);
-    open_gate(1);
-    while (!holders[0].called)
-        CHECK_NE(evl_run(&loop, EVL_RUN_ONCE), 0);
-    check_holders(1);
+        run_burst(size, -1, 0);
+    run_burst(size, held_at, held);
+    for (int i = 0; i < held; i++)
+        CHECK_EQ(holders[i].called, 0);
+    open_gate(held);
+    for (int i = 0; i < held; i++)
+        while (!holders[i].called)
+            CHECK_NE(evl_run(&loop, EVL_RUN_ONCE), 0);
+    check_holders(held);
 }
 
 TEST(pool_a_long_job_among_bursts_of_short_ones) {
@@ -1011,10 +1014,23 @@ TEST(pool_a_long_job_among_bursts_of_short_ones) {
     open_both(4);
     CHECK_EQ(evl_timer_init(&loop, &timer), 0);
     CHECK_EQ(evl_timer_start(&timer, burst_timer, 3600000, 0), 0);
-    run_bursts_and_a_long_job(20, BURST, 0);
-    run_bursts_and_a_long_job(20, BURST, 20);
-    run_bursts_and_a_long_job(20, BURST, BURST - 1);
-    run_bursts_and_a_long_job(1000, 1, 0);
+    run_bursts_and_long_jobs(20, BURST, 0, 1);
+    run_bursts_and_long_jobs(20, BURST, 20, 1);
+    run_bursts_and_long_jobs(20, BURST, BURST - 1, 1);
+    run_bursts_and_long_jobs(1000, 1, 0, 1);
+    evl_close((evl_handle_t *)&timer, NULL);
+    run_all();
+    finish_both();
+}
+
+/* There is one thread for all else. */
+TEST(pool_three_long_jobs_among_bursts_of_short_ones) {
+    evl_timer_t timer;
+    open_both(4);
+    CHECK_EQ(evl_timer_init(&loop, &timer), 0);
+    CHECK_EQ(evl_timer_start(&timer, burst_timer, 3600000, 0), 0);
+    for (int i = 0; i < BURST; i += 3)
+        run_bursts_and_long_jobs(20, BURST, i, 3);
     evl_close((evl_handle_t *)&timer, NULL);
     run_all();
     finish_both();
