@@ -10450,9 +10450,9 @@ static void evli_poll_close(evl_handle_t *handle) {
 #define EVLI_POOL_MAX_THREADS 1024
 #define EVLI_POOL_CLAIM       16    /* jobs for one worker at a time */
 #define EVLI_POOL_QUICK_NS    20000 /* … if they take no longer than this */
-#define EVLI_POOL_LATE_US     100   /* after so long in one job, others take over those behind it */
+#define EVLI_POOL_LATE_US     50    /* after so long in one job, others take over those behind it */
 #define EVLI_POOL_SHORT_NS    5000  /* for jobs that take no longer the pool is lazy */
-#define EVLI_POOL_NAP_NS      100000
+#define EVLI_POOL_NAP_NS      50000
 #define EVLI_POOL_GAP_NS      30000 /* so long without work: not worth to fall asleep for */
 #define EVLI_POOL_LINGER_NS   50000
 #define EVLI_POOL_WORTH_NS    25000 /* work for which to wake a thread */
