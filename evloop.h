@@ -10448,7 +10448,7 @@ static void evli_poll_close(evl_handle_t *handle) {
 
 #define EVLI_POOL_THREADS     4
 #define EVLI_POOL_MAX_THREADS 1024
-#define EVLI_POOL_CLAIM       16    /* jobs for one worker at a time */
+#define EVLI_POOL_CLAIM       64    /* jobs for one worker at a time */
 #define EVLI_POOL_QUICK_NS    20000 /* … if they take no longer than this */
 #define EVLI_POOL_LATE_US     50    /* after so long in one job, others take over those behind it */
 #define EVLI_POOL_SHORT_NS    5000  /* for jobs that take no longer the pool is lazy */

@@ -3,7 +3,7 @@
 # 32 bits. There qemu has neither epoll_pwait2 nor io_uring: what takes their place is tested.
 #
 #     sh tests/cross.sh [VARIANT...]            such as s390x or m32; default: all
-#     JOBS=n sh tests/cross.sh                  how many tests at a time, default 2
+#     JOBS=n BACKENDS=poll sh tests/cross.sh    how many tests at a time, default 2; on which pollers, all
 
 set -u
 cd "$(dirname "$0")/.." || exit 2
