@@ -10466,7 +10466,6 @@ typedef struct evli_worker_s {
     int woken;                           /* it has been, and has not found work yet */
     int lingered;                        /* it has, and has not found work since */
     int slow;                            /* this round is one of a slow job */
-    int helps;                           /* … of one taken over from another worker */
     int quick;                           /* the jobs of the last round were short ones */
     uint64_t ended_ns;                   /* when the last job of the round did */
     uint64_t seen;                       /* jobs that were completed when it began to nap */
@@ -10559,7 +10558,6 @@ static int evli_worker_take_over(evli_worker_t *worker, evli_worker_t *from) {
         node = evli_exchange_node(&from->slots[n], NULL);
         if (node != NULL) {
             evli_worker_claim(worker, EVLI_OF(node, evli_job_t, in.node));
-            worker->helps = 1;
             return 1;
         }
     }
@@ -10676,7 +10674,7 @@ static void evli_worker_report(evli_worker_t *worker) {
     pool->priv.batches -= worker->claimed > 1 ? 1u : 0u;
     pool->priv.slow_running -= worker->slow ? 1u : 0u;
     worker->claimed = worker->samples = 0;
-    worker->slow = worker->helps = 0;
+    worker->slow = 0;
 }
 
 /* Whether the next job is likely to be a short one. */
@@ -10779,11 +10777,9 @@ static void evli_worker_rest(evli_worker_t *worker) {
 /* Whether there is work that nobody does, and enough of it. */
 static int evli_pool_has_more(const evl_pool_t *pool, const evli_worker_t *worker) {
     uint64_t jobs = pool->priv.queued + worker->claimed;
-    if (worker->helps && pool->priv.batches > 0) /* others may be stuck with more */
-        return 1;
-    if (worker->claimed <= 1 && pool->priv.queued == 0 &&
+    if (pool->priv.batches == 0 && pool->priv.queued == 0 &&
         evli_load_node(&pool->priv.incoming) == NULL)
-        return 0;
+        return 0; /* with a batch any worker may get stuck, and so may this one */
     return !evli_load(&pool->priv.lazy) || jobs * pool->priv.mean_64 / 64 > EVLI_POOL_WORTH_NS;
 }
 
@@ -10814,7 +10810,7 @@ static void evli_worker_main(void *arg) {
         if (worker->claimed == 0)
             evli_worker_steal(worker);
         if (worker->claimed == 0) {
-            if (pool->priv.closing)
+            if (pool->priv.closing) /* who naps makes a wake-up that is owed */
                 break;
             evli_worker_rest(worker);
             continue;
